@@ -1,0 +1,169 @@
+"""Saves, chooses and retains the checkpoints of one run. All ranks call everything here together.
+
+The life of a save::
+
+    step-00000100.tmp/        rank 0 makes it; a stale one is removed
+      every rank writes       engine part, random state; rank 0 the full weights
+      every rank hashes       its share of the files, and syncs them
+      rank 0 writes           manifest.json, syncs file and folder
+    step-00000100/            one rename: from here on it exists
+    older ones go             beyond checkpoint.keep
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from framework.checkpoint.manifest import (
+    ENGINE_FOLDER,
+    MANIFEST_NAME,
+    WEIGHTS_NAME,
+    CheckpointManifest,
+    sync_and_describe,
+    sync_folder,
+    verify,
+)
+from framework.config import Config, identity_fingerprint
+from framework.engine import Engine, World
+from framework.errors import CheckpointError, StorageError
+from framework.run_dir import RunDir
+
+
+class CheckpointStore:
+    """The checkpoints of one run.
+
+    Args:
+        config: of the run.
+        data_fingerprint: of the shards it reads.
+        world: the ranks.
+    """
+
+    def __init__(self, config: Config, data_fingerprint: str, world: World) -> None:
+        self._config = config
+        self._run_dir = RunDir(config.run_dir)
+        self._data_fingerprint = data_fingerprint
+        self._world = world
+
+    def save(self, step: int, engine: Engine) -> Path:
+        """Saves the state after ``step`` steps, then removes what ``checkpoint.keep`` leaves out.
+
+        Raises:
+            StorageError: on all ranks, when any of them cannot write; older checkpoints are untouched.
+        """
+        target = self._run_dir.checkpoint(step)
+        temporary = target.with_name(target.name + ".tmp")
+        self._world.from_main(lambda: _make_empty(temporary))
+        with _storage_errors(temporary):
+            engine.save(temporary / ENGINE_FOLDER)
+        weights = engine.weights()
+        self._world.together(lambda: self._write_own_files(temporary, weights))
+        names = self._world.from_main(lambda: sorted(str(p.relative_to(temporary)) for p in temporary.rglob("*") if p.is_file()))
+        mine = names[self._world.rank :: self._world.world_size]
+        described = self._world.together(lambda: sync_and_describe(temporary, mine))
+        files = {name: entry for part in described for name, entry in part.items()}
+        self._world.from_main(lambda: self._commit(step, temporary, target, dict(sorted(files.items()))))
+        return target
+
+    def newest_verified(self) -> CheckpointManifest | None:
+        """The newest checkpoint whose every file verifies; rank 0 looks, all ranks get the same answer.
+
+        Raises:
+            CheckpointError: there are checkpoints, but none verifies; starting from scratch would lose the run.
+        """
+        return self._world.from_main(lambda: find_newest_verified(self._run_dir))
+
+    def load(self, manifest: CheckpointManifest, engine: Engine) -> None:
+        """Restores weights, optimizer and random state; the checkpoint has been verified and fits this start."""
+        folder = self._run_dir.checkpoint(manifest.step)
+        engine.load(folder / ENGINE_FOLDER)
+        state = torch.load(folder / _rank_name(self._world.rank), weights_only=True)
+        torch.set_rng_state(state["cpu"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"])
+
+    def _write_own_files(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
+        with _storage_errors(folder):
+            cuda = torch.cuda.get_rng_state() if self._world.device.type == "cuda" else None
+            torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, folder / _rank_name(self._world.rank))
+            if weights is not None:
+                save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+
+    def _commit(self, step: int, temporary: Path, target: Path, files: dict[str, Any]) -> None:
+        engine = self._config.engine
+        manifest = CheckpointManifest(
+            step=step,
+            cursor=step * engine.global_batch_size,
+            world_size=self._world.world_size,
+            engine_kind=engine.kind,
+            zero_stage=engine.zero_stage if engine.kind == "deepspeed" else 0,
+            precision=engine.precision,
+            identity_fingerprint=identity_fingerprint(self._config),
+            data_fingerprint=self._data_fingerprint,
+            files=files,
+        )
+        with _storage_errors(temporary):
+            manifest.save(temporary)
+            for folder in {temporary, *(path for path in temporary.rglob("*") if path.is_dir())}:
+                sync_folder(folder)
+            if target.exists():  # a checkpoint of this step that did not verify, or this run would have begun there
+                shutil.rmtree(target)
+            temporary.rename(target)
+            sync_folder(target.parent)
+        self._retain()
+
+    def _retain(self) -> None:
+        for step in self._run_dir.checkpoint_steps()[: -self._config.checkpoint.keep]:
+            folder = self._run_dir.checkpoint(step)
+            # Without its manifest a folder is no checkpoint: a removal that is cut short leaves none that looks whole.
+            (folder / MANIFEST_NAME).unlink(missing_ok=True)
+            shutil.rmtree(folder)
+
+
+def find_newest_verified(run_dir: RunDir) -> CheckpointManifest | None:
+    """The newest checkpoint whose every file verifies; None when the run has none at all. No collective.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none verifies.
+    """
+    problems = []
+    for step in reversed(run_dir.checkpoint_steps()):
+        try:
+            return verify(run_dir.checkpoint(step))
+        except CheckpointError as error:
+            problems.append(error.cause)
+    if problems:
+        raise CheckpointError(
+            f"no checkpoint below {run_dir.checkpoints} verifies: {problems[0]}",
+            fix=f"restore one from a backup, or remove {run_dir.checkpoints} to start from the beginning",
+        )
+    return None
+
+
+def _rank_name(rank: int) -> str:
+    return f"rank-{rank:05d}.pt"
+
+
+def _make_empty(folder: Path) -> None:
+    with _storage_errors(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        (folder / ENGINE_FOLDER).mkdir(parents=True)
+
+
+@contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        advice = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
+        raise StorageError(
+            f"checkpoint {folder} cannot be written: {error}", fix=f"{advice} and start again: the run goes on from its last checkpoint"
+        ) from error

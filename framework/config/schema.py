@@ -1,0 +1,229 @@
+"""The configuration of a run: typed, frozen, and complete before any rank starts.
+
+Each section is a frozen pydantic model; unknown keys are refused. What several sections must agree on is checked
+in ``framework.config.load``. The standard library, pydantic and yaml are all this package may import: ``zerostream
+train --dry-run`` and ``submit`` answer on a login node without torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from framework.config.presets import MODEL_PRESETS
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict about unknown keys, documented by its fields."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+class ModelConfig(Section):
+    """Architecture, initialised at random. ``preset`` fills the sizes that are not given."""
+
+    preset: str | None = None
+    """One of `gpt2_nano`, `gpt2_micro`, `gpt2_mini`, `gpt2_small` (124M), `gpt2_medium`, `gpt2_large`, `gpt2_xl`."""
+    architecture: str = "gpt2"
+    """Any causal language model type that transformers knows (`gpt2`, `llama`, ...), or a model a plugin brings."""
+    layers: PositiveInt = 12
+    """Number of transformer blocks."""
+    width: PositiveInt = 768
+    """Size of the residual stream (transformers: hidden_size)."""
+    heads: PositiveInt = 12
+    """Attention heads per block; must divide `width`."""
+    context_length: PositiveInt = 1024
+    """Tokens per training sequence, and the longest prompt plus story the model can read."""
+    dropout: Probability = 0.0
+    """Dropout of embeddings, attention and residuals."""
+    pad_vocab_to_multiple: PositiveInt = 64
+    """The embedding has this multiple of rows, for speed; the extra rows never receive probability."""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """Further keys of the transformers configuration, for example `num_key_value_heads`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("preset") is None:
+            return values
+        preset = MODEL_PRESETS.get(values["preset"])
+        if preset is None:
+            raise ValueError(f"preset {values['preset']!r} is not one of {', '.join(MODEL_PRESETS)}")
+        return {**preset, **values}
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads {self.heads} does not divide width {self.width}")
+        return self
+
+
+class TokenizerConfig(Section):
+    """How text becomes token ids."""
+
+    kind: Literal["train_bpe", "pretrained"] = "train_bpe"
+    """`train_bpe` learns a byte-level BPE from the training documents; `pretrained` loads `path`."""
+    path: str | None = None
+    """For `pretrained`: a hub name, or a folder with `tokenizer.json` or `vocab.json` and `merges.txt`."""
+    vocab_size: PositiveInt | None = None
+    """For `train_bpe`: number of tokens to learn (default 4096). For `pretrained`: if given, it must be the tokenizer's."""
+
+    @model_validator(mode="after")
+    def _path_belongs_to_pretrained(self) -> Self:
+        if self.kind == "pretrained" and not self.path:
+            raise ValueError("path is missing: kind 'pretrained' needs a hub name or a folder of tokenizer files")
+        if self.kind == "train_bpe" and self.path:
+            raise ValueError(f"path {self.path!r} is given, but kind 'train_bpe' learns its own; use kind 'pretrained'")
+        if self.kind == "train_bpe" and self.vocab_size is not None and self.vocab_size < 257:
+            raise ValueError(f"vocab_size {self.vocab_size} is below 257, the 256 bytes and end-of-text")
+        return self
+
+
+class DataConfig(Section):
+    """Where text comes from, and how it is cut into shards and lanes."""
+
+    source: str = "embedded"
+    """`embedded`, `text`, `jsonl`, `csv`, `parquet`, `hub`, or a source a plugin brings."""
+    path: str | None = None
+    """A file, a folder or a glob; for `hub` the dataset's name, such as `roneneldan/TinyStories`."""
+    validation_path: str | None = None
+    """Held-out text; without it, `validation_fraction` of the documents is split off by their hash."""
+    shards_dir: Path = Path("data/shards")
+    """Where `zerostream prepare` writes shards and manifest, and training reads them."""
+    documents: PositiveInt | None = None
+    """Read at most so many documents; for `embedded`, how many stories to make (default 20000)."""
+    separator: str = "<|endoftext|>"
+    """For `text`: what stands between two documents; surrounding white space is dropped."""
+    text_field: str = "text"
+    """For `jsonl`, `csv`, `parquet` and `hub`: the field or column that holds the document."""
+    encoding: str = "utf-8"
+    """Encoding of `text`, `jsonl` and `csv` files."""
+    hub_config: str | None = None
+    """For `hub`: the dataset's configuration name."""
+    hub_split: str = "train"
+    """For `hub`: the split to stream."""
+    hub_validation_split: str | None = None
+    """For `hub`: a split to validate on, in place of a fraction of the training documents."""
+    validation_fraction: Probability = 0.01
+    """Share of documents, chosen by hash, that training never sees."""
+    shard_tokens: PositiveInt = 4_194_304
+    """A shard is closed when it holds this many tokens."""
+    lanes: PositiveInt = 64
+    """Fixed logical streams of sequences; the number of ranks must divide it. Part of the run's identity."""
+    prefetch_steps: PositiveInt = 2
+    """Steps of batches read ahead of the one in training."""
+
+
+class OptimizerConfig(Section):
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); no decay for biases, norms and other vectors."""
+
+    lr: PositiveFloat = 5e-4
+    """Peak learning rate."""
+    beta1: Probability = 0.9
+    beta2: Probability = 0.95
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.1
+    """Decoupled decay of matrices and embeddings."""
+    clip_norm: NonNegativeFloat = 1.0
+    """Largest global gradient norm; 0 turns clipping off."""
+
+
+class ScheduleConfig(Section):
+    """Learning rate as a pure function of the step: linear warm-up, then cosine to a floor."""
+
+    warmup_steps: NonNegativeInt = 100
+    """Steps of linear warm-up from 0 to the peak."""
+    final_lr_fraction: Fraction = 0.1
+    """Floor of the cosine, as a fraction of the peak."""
+
+
+class OffloadConfig(Section):
+    """What ZeRO keeps in host memory in place of the device's."""
+
+    optimizer: bool = False
+    """Optimizer states and step on the host (ZeRO stages 1, 2, 3)."""
+    parameters: bool = False
+    """Parameters on the host (ZeRO stage 3)."""
+
+
+class EngineConfig(Section):
+    """How a step is computed and sharded; may change from start to start of one run."""
+
+    kind: Literal["deepspeed", "reference"] = "deepspeed"
+    """`deepspeed` shards with ZeRO; `reference` is plain torch, the oracle of the numerics."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """0 replicates; 1 shards optimizer states; 2 gradients too; 3 parameters too (arXiv:1910.02054)."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of forward and backward; weights are always updated in fp32. fp16 needs a GPU."""
+    micro_batch_size: PositiveInt = 8
+    """Sequences per rank and micro-step."""
+    global_batch_size: PositiveInt = 16
+    """Sequences per step, over all ranks and micro-steps. Part of the run's identity."""
+    compile: bool = False
+    """torch.compile the model; needs a C++ compiler on CPU. Not with ZeRO stage 3."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more compute."""
+    offload: OffloadConfig = OffloadConfig()
+    timeout_seconds: PositiveInt = 600
+    """How long a collective may wait for its slowest rank before the run fails."""
+
+
+class TrainConfig(Section):
+    """How long to train and when to look."""
+
+    max_steps: PositiveInt = 1000
+    """Optimizer steps of the whole run."""
+    eval_every_steps: PositiveInt = 250
+    """Evaluate on the validation shards after so many steps, and at the end."""
+    eval_max_sequences: PositiveInt | None = None
+    """Evaluate on at most so many validation sequences; all by default."""
+    sample_prompts: tuple[str, ...] = ("Once upon a time", "On a rainy day, Tom was playing in the garden")
+    """Prompts continued at every evaluation, into `samples/` and TensorBoard."""
+    sample_max_tokens: PositiveInt = 120
+    """Length of a sample; 0 or more tokens are cut at end-of-text."""
+    stop_at_step: PositiveInt | None = None
+    """Save after this step and exit with 75, as if the time were up."""
+
+
+class CheckpointConfig(Section):
+    """When to save, and what to keep."""
+
+    every_steps: PositiveInt = 500
+    """Save after so many steps, and at the end."""
+    keep: PositiveInt = 2
+    """Newest checkpoints that stay; older ones are removed after a save has succeeded."""
+
+
+class LoggingConfig(Section):
+    """What is shown while training runs."""
+
+    every_steps: PositiveInt = 10
+    """Print a line and write TensorBoard scalars every so many steps; metrics.jsonl always has every step."""
+    tensorboard: bool = True
+
+
+class Config(Section):
+    """A whole run, one YAML file. Every key has a default, so that a config says only what it means."""
+
+    run_dir: Path = Path("runs/default")
+    """Where everything about the run is written."""
+    seed: NonNegativeInt = 1337
+    """Of initialisation, data order and dropout."""
+    model: ModelConfig = ModelConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: DataConfig = DataConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    engine: EngineConfig = EngineConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+    plugins: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of each plugin that takes part, by its name; `{}` for one without options."""

@@ -1,0 +1,244 @@
+"""One shard: a plain tar of blocks of documents, written deterministically and read back verified.
+
+``framework.data.manifest`` and ``docs/shards.md`` describe the format. A tar that is cut short ends early without an
+error in every tar reader, so a shard is believed only when its size and SHA-256 are those of the manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.data.durable import storage_errors, sync_folder, temporary_of
+from framework.data.manifest import ShardEntry, Split
+from framework.errors import ShardError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+BLOCK_TOKENS = 1_048_576
+"""A block is closed when it holds this many tokens: about 2 MB, read in one piece."""
+
+TOKENS_MEMBER = "tokens.npy"
+OFFSETS_MEMBER = "offsets.npy"
+
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class ShardContent:
+    """A whole shard in memory.
+
+    ``tokens`` is [tokens] uint16 or uint32; ``offsets`` is [documents + 1] int64: document i is
+    ``tokens[offsets[i]:offsets[i + 1]]``, and its last token is end-of-text.
+    """
+
+    tokens: Tokens
+    offsets: npt.NDArray[np.int64]
+
+
+def shard_name(split: Split, index: int) -> str:
+    """File name of a split's shard ``index``, counted from 0."""
+    return f"{split}-{index:06d}.tar"
+
+
+class ShardWriter:
+    """Writes one shard beside its final name; ``close`` puts it in place.
+
+    The bytes depend on the documents alone: no time, user or host stands in the tar.
+    """
+
+    def __init__(self, folder: Path, name: str, split: Split, dtype: npt.DTypeLike) -> None:
+        """Opens ``name``.tmp in ``folder``.
+
+        Raises:
+            StorageError: the file system refuses.
+        """
+        self.tokens = 0
+        self.documents = 0
+        self._text_bytes = 0
+        self._blocks = 0
+        self._block: list[npt.NDArray[Any]] = []
+        self._block_tokens = 0
+        self._split: Split = split
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._path = folder / name
+        self._temporary = temporary_of(self._path)
+        with storage_errors(self._path):
+            self._file = _HashingFile(self._temporary.open("wb"))
+            self._tar = tarfile.open(fileobj=self._file, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def add(self, tokens: npt.NDArray[Any], text_bytes: int) -> None:
+        """Adds one document: its tokens, [tokens] of the shard's dtype with end-of-text last, and its text's size.
+
+        Raises:
+            StorageError: the file system refuses.
+        """
+        self._block.append(tokens)
+        self._block_tokens += len(tokens)
+        self.tokens += len(tokens)
+        self.documents += 1
+        self._text_bytes += text_bytes
+        if self._block_tokens >= BLOCK_TOKENS:
+            self._write_block()
+
+    def close(self) -> ShardEntry:
+        """Syncs the shard, renames it into place, and returns its line of the manifest.
+
+        Raises:
+            StorageError: the file system refuses.
+        """
+        if self._block:
+            self._write_block()
+        with storage_errors(self._path):
+            self._tar.close()
+            self._file.sync_and_close()
+            self._temporary.replace(self._path)
+            sync_folder(self._path.parent)
+        return ShardEntry(
+            name=self._path.name,
+            split=self._split,
+            size_bytes=self._file.size_bytes,
+            sha256=self._file.sha256.hexdigest(),
+            documents=self.documents,
+            tokens=self.tokens,
+            text_bytes=self._text_bytes,
+        )
+
+    def abort(self) -> None:
+        """Removes what was written, for when something has failed."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+    def _write_block(self) -> None:
+        lengths = np.fromiter((len(document) for document in self._block), dtype=np.int64, count=len(self._block))
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype("<u4")
+        tokens = np.concatenate(self._block).astype(self._dtype, copy=False)
+        key = f"{self._blocks:06d}"
+        with storage_errors(self._path):
+            self._write_member(f"{key}.{TOKENS_MEMBER}", tokens)
+            self._write_member(f"{key}.{OFFSETS_MEMBER}", offsets)
+        self._block, self._block_tokens = [], 0
+        self._blocks += 1
+
+    def _write_member(self, name: str, array: npt.NDArray[Any]) -> None:
+        content = io.BytesIO()
+        np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
+        member = tarfile.TarInfo(name)  # mtime, uid and gid are 0 unless set
+        member.mode = 0o444
+        member.size = content.tell()
+        content.seek(0)
+        self._tar.addfile(member, content)
+
+
+def read_shard(path: Path, entry: ShardEntry) -> ShardContent:
+    """Reads a shard once, verifies it against its line of the manifest, and decodes it with stock webdataset stages.
+
+    Raises:
+        ShardError: the shard is missing, unreadable, or not the one the manifest describes.
+    """
+    content = _read_verified(path, entry)
+    tokens: list[npt.NDArray[Any]] = []
+    offsets: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
+    start = 0
+    for block_tokens, block_offsets in _decode_blocks(path, content):
+        tokens.append(block_tokens)
+        offsets.append(block_offsets[1:].astype(np.int64) + start)
+        start += len(block_tokens)
+    shard = ShardContent(tokens=_concatenate(tokens), offsets=_concatenate(offsets))
+    if (len(shard.tokens), len(shard.offsets) - 1) != (entry.tokens, entry.documents):
+        raise ShardError(
+            f"{path} holds {len(shard.tokens)} tokens in {len(shard.offsets) - 1} documents, its manifest says "
+            f"{entry.tokens} in {entry.documents}",
+            fix=_PREPARE_AGAIN,
+        )
+    return shard
+
+
+_PREPARE_AGAIN = "copy the folder again from where it was prepared, or remove it and run `zerostream prepare` again"
+
+
+def _read_verified(path: Path, entry: ShardEntry) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ShardError(f"shard {path} is missing, but stands in the manifest", fix=_PREPARE_AGAIN) from None
+    except OSError as error:
+        raise ShardError(f"shard {path} cannot be read: {error.strerror}", fix=_PREPARE_AGAIN) from error
+    if len(content) != entry.size_bytes:
+        raise ShardError(
+            f"shard {path} is damaged: {len(content)} bytes, its manifest says {entry.size_bytes}", fix=_PREPARE_AGAIN
+        )
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise ShardError(f"shard {path} is damaged: its SHA-256 is not the manifest's", fix=_PREPARE_AGAIN)
+    return content
+
+
+def _decode_blocks(path: Path, content: bytes) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    os.environ["WDS_SECURE"] = "1"  # webdataset reads it when it is imported: no pickles, no shell
+    # Here, because it imports torch, which takes 2 s that `zerostream prepare` never needs.
+    from webdataset.autodecode import Decoder
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    files = tar_file_expander([{"url": path.name, "stream": io.BytesIO(content)}])
+    decode = Decoder([])
+    try:
+        for sample in group_by_keys(files):
+            block = decode(sample)
+            tokens, offsets = block[TOKENS_MEMBER], block[OFFSETS_MEMBER]
+            _refuse_odd_block(tokens, offsets)
+            yield tokens, offsets
+    except Exception as error:  # whatever a foreign tar makes of the decoders, the shard has to be named
+        raise ShardError(f"shard {path} holds no token blocks: {error!r}", fix=_PREPARE_AGAIN) from error
+
+
+def _refuse_odd_block(tokens: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> None:
+    if tokens.ndim != 1 or tokens.dtype not in (np.uint16, np.uint32) or offsets.ndim != 1:
+        raise ValueError(f"tokens are {tokens.dtype} {tokens.shape}, offsets {offsets.dtype} {offsets.shape}")
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(tokens) or np.any(offsets[1:] < offsets[:-1]):
+        raise ValueError(f"offsets do not cut {len(tokens)} tokens into documents")
+
+
+def _concatenate(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint16)
+
+
+class _HashingFile(io.RawIOBase):
+    """Counts and hashes what passes through, so that a shard need not be read again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Buffer) -> int:
+        self.sha256.update(content)
+        written = self._file.write(content)
+        self.size_bytes += written
+        return written
+
+    def sync_and_close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self.close()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,44 @@
+"""Chooses the engine that the config names."""
+
+from __future__ import annotations
+
+import torch
+
+from framework.config.batch import BatchPlan
+from framework.config.schema import Config
+from framework.engine.engine import Engine
+from framework.engine.world import World
+from framework.errors import ConfigError
+from framework.model.language_model import LanguageModel
+
+
+def build_engine(config: Config, plan: BatchPlan, world: World, model: LanguageModel) -> Engine:
+    """Wraps ``model`` for training. All ranks must call it together.
+
+    Raises:
+        ConfigError: the precision needs a device that is not there.
+    """
+    if config.engine.precision == "fp16" and (world.device.type != "cuda" or config.engine.kind == "reference"):
+        raise ConfigError(
+            f"engine.precision fp16 with engine.kind {config.engine.kind} on {world.device.type}",
+            fix="use bf16, which needs no loss scaling, or the deepspeed engine on a GPU",
+        )
+    if config.engine.activation_checkpointing:
+        enable = getattr(model.transformer, "gradient_checkpointing_enable", None)
+        if enable is None:
+            raise ConfigError(
+                f"engine.activation_checkpointing true, but {config.model.architecture} cannot recompute its activations",
+                fix="turn it off for this model",
+            )
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.engine.compile:
+        torch._dynamo.config.cache_size_limit = max(16, torch._dynamo.config.cache_size_limit)
+        model.compile()
+    if config.engine.kind == "reference":
+        from framework.engine.reference import ReferenceEngine
+
+        return ReferenceEngine(config, world, model)
+    # DeepSpeed takes seconds to import: only those who use it wait for it.
+    from framework.engine.deepspeed_engine import DeepSpeedEngine
+
+    return DeepSpeedEngine(config, plan, world, model)

@@ -1,0 +1,68 @@
+"""One JSON object a line, by step; a resumed run first forgets the lines of steps it is about to take again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of ``metrics.jsonl``. ``loss`` is in nats per token; ``tokens`` is the run's total of targets so far.
+
+    ``step_seconds`` includes ``data_wait_seconds``, both of the slowest rank; ``peak_memory_bytes`` is the largest of any rank.
+    """
+
+    step: int
+    tokens: int
+    loss: float
+    lr: float
+    grad_norm: float
+    step_seconds: float
+    tokens_per_second: float
+    data_wait_seconds: float
+    peak_memory_bytes: int
+    batch_digest: str
+
+
+class JsonLines:
+    """An append-only file of JSON objects, each with a ``step``.
+
+    Args:
+        path: the file; made when missing.
+        resume_step: lines of later steps are dropped: a run that died after its last checkpoint takes them again.
+    """
+
+    def __init__(self, path: Path, *, resume_step: int) -> None:
+        _drop_lines_after(path, resume_step)
+        self._file = path.open("a", encoding="utf-8")
+
+    def append(self, record: StepRecord | Mapping[str, Any]) -> None:
+        """Writes one line, so that it can be read at once."""
+        values = asdict(record) if isinstance(record, StepRecord) else dict(record)
+        self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of the file; a last line that a crash cut short is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    kept = [line for line in read_json_lines(path) if line["step"] <= step]
+    if not path.exists():
+        return
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
+    os.replace(temporary, path)

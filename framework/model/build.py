@@ -1,0 +1,93 @@
+"""Builds a model with random weights from the config: any causal language model that transformers knows."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from framework.config.schema import Config, ModelConfig
+from framework.errors import ConfigError
+from framework.model.language_model import LanguageModel
+from framework.plugins.registry import active_plugins
+
+# Every transformers architecture has its own names for dropout; those it has are set, the others are not made up.
+_DROPOUT_KEYS = (
+    "resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout", "embedding_dropout", "dropout",
+)  # fmt: skip
+
+
+def build_model(config: Config, vocab_size: int, end_of_text_id: int) -> LanguageModel:
+    """A model initialised at random from ``config.seed``, the same on every rank.
+
+    Args:
+        config: of the run.
+        vocab_size: of the tokenizer; the embedding is padded to ``model.pad_vocab_to_multiple``.
+        end_of_text_id: token id.
+
+    Raises:
+        ConfigError: an unknown architecture, or keys it does not have.
+    """
+    torch.manual_seed(config.seed)
+    for active in active_plugins(config):
+        factory = active.plugin.models.get(config.model.architecture)
+        if factory is not None:
+            return LanguageModel(factory(config, vocab_size, end_of_text_id), vocab_size)
+    hf_config = transformers_config(config.model, vocab_size, end_of_text_id)
+    return LanguageModel(AutoModelForCausalLM.from_config(hf_config, attn_implementation="sdpa"), vocab_size)
+
+
+def transformers_config(model: ModelConfig, vocab_size: int, end_of_text_id: int) -> PreTrainedConfig:
+    """The transformers configuration of ``model``; its ``vocab_size`` is the padded one.
+
+    Raises:
+        ConfigError: as ``build_model``.
+    """
+    _refuse_unknown_architecture(model.architecture)
+    defaults = CONFIG_MAPPING[model.architecture]()
+    values: dict[str, Any] = {
+        "vocab_size": padded_vocab_size(vocab_size, model.pad_vocab_to_multiple),
+        "hidden_size": model.width,
+        "num_hidden_layers": model.layers,
+        "num_attention_heads": model.heads,
+        "max_position_embeddings": model.context_length,
+        "bos_token_id": end_of_text_id,
+        "eos_token_id": end_of_text_id,
+        "use_cache": False,
+        **{key: model.dropout for key in _DROPOUT_KEYS if hasattr(defaults, key)},
+    }
+    # The defaults of these belong to that architecture's published size, not to ours.
+    for key, value in (("intermediate_size", 4 * model.width), ("num_key_value_heads", model.heads)):
+        if hasattr(defaults, key):
+            values[key] = value
+    unknown = [key for key in model.overrides if not hasattr(defaults, key)]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], list(defaults.to_dict()), n=1, cutoff=0.0)
+        raise ConfigError(f"model.overrides.{unknown[0]} is no key of {model.architecture}", fix=f"write {near[0]}")
+    hf_config: PreTrainedConfig = AutoConfig.for_model(model.architecture, **{**values, **model.overrides})
+    return hf_config
+
+
+def padded_vocab_size(vocab_size: int, multiple: int) -> int:
+    """The smallest multiple that holds the vocabulary."""
+    return -(-vocab_size // multiple) * multiple
+
+
+def _refuse_unknown_architecture(architecture: str) -> None:
+    known = [name for name, kind in CONFIG_MAPPING.items() if kind in MODEL_FOR_CAUSAL_LM_MAPPING]
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, n=1, cutoff=0.0)
+        raise ConfigError(
+            f"model.architecture {architecture!r} is no causal language model of transformers or of an active plugin",
+            fix=f"write {near[0]!r}, or name the plugin that brings it under `plugins`",
+        )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

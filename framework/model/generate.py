@@ -1,0 +1,77 @@
+"""Continues token sequences: greedy, or by temperature, top-k and top-p (Holtzman et al. 2020, arXiv:1904.09751)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from framework.errors import UserError
+from framework.model.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. ``temperature`` 0 is greedy."""
+
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+    max_tokens: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        refused = [
+            (self.temperature < 0, f"temperature {self.temperature} is negative", "choose 0 (greedy) or more"),
+            (self.top_k is not None and self.top_k < 1, f"top-k {self.top_k} is below 1", "keep 1 token or more"),
+            (
+                self.top_p is not None and not 0 < self.top_p <= 1,
+                f"top-p {self.top_p} is no probability above 0",
+                "choose a value in (0, 1]",
+            ),
+            (self.max_tokens < 1, f"max-tokens {self.max_tokens} is below 1", "ask for 1 token or more"),
+        ]
+        for is_refused, cause, fix in refused:
+            if is_refused:
+                raise UserError(cause, fix=fix)
+
+
+def filter_logits(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """[vocab] logits at the temperature, with what top-k and top-p leave out at minus infinity."""
+    logits = logits / sampling.temperature
+    if sampling.top_k is not None and sampling.top_k < logits.numel():
+        threshold = torch.topk(logits, sampling.top_k).values[-1]
+        logits = logits.masked_fill(logits < threshold, float("-inf"))
+    if sampling.top_p is not None and sampling.top_p < 1:
+        ordered, indices = torch.sort(logits, descending=True)
+        probabilities = torch.softmax(ordered, dim=-1)
+        # A token stays while those before it do not reach top_p yet: the most likely one always stays.
+        beyond = torch.cumsum(probabilities, dim=-1) - probabilities >= sampling.top_p
+        logits = logits.masked_fill(torch.zeros_like(beyond).scatter(0, indices, beyond), float("-inf"))
+    return logits
+
+
+@torch.no_grad()
+def generate_tokens(
+    model: LanguageModel, prompt: list[int], sampling: Sampling, *, context_length: int, end_of_text_id: int
+) -> Iterator[int]:
+    """Yields new token ids as they are chosen; stops before end-of-text.
+
+    The model reads at most its last ``context_length`` tokens. End-of-text goes before the prompt, as in training.
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator(device="cpu").manual_seed(sampling.seed)
+    tokens = [end_of_text_id, *prompt]
+    for _ in range(sampling.max_tokens):
+        window = torch.tensor([tokens[-context_length:]], dtype=torch.int64, device=device)
+        logits = model.logits(window)[0, -1].float().cpu()
+        if sampling.temperature == 0:
+            token = int(logits.argmax())
+        else:
+            probabilities = torch.softmax(filter_logits(logits, sampling), dim=-1)
+            token = int(torch.multinomial(probabilities, 1, generator=generator))
+        if token == end_of_text_id:
+            return
+        tokens.append(token)
+        yield token

@@ -1,0 +1,76 @@
+"""Finds plugins by entry point and hands out those that a run's config names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from framework.config.schema import Config
+from framework.errors import PluginError
+from framework.plugins.interface import Plugin
+
+ENTRY_POINT_GROUP = "zerostream.plugins"
+
+
+@dataclass(frozen=True)
+class ActivePlugin:
+    """A plugin that takes part in a run, with its validated options."""
+
+    plugin: Plugin
+    options: Any
+
+
+@cache
+def installed_plugins() -> Mapping[str, Plugin]:
+    """All installed plugins by name.
+
+    Raises:
+        PluginError: one does not load, or its name is not its entry point's.
+    """
+    return {point.name: _load(point) for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name)}
+
+
+def active_plugins(config: Config) -> tuple[ActivePlugin, ...]:
+    """The plugins that ``config.plugins`` names, in that order.
+
+    Raises:
+        PluginError: one is not installed, or its options are refused.
+    """
+    return tuple(_activate(name, options) for name, options in config.plugins.items())
+
+
+def _load(point: EntryPoint) -> Plugin:
+    try:
+        plugin = point.load()
+    except Exception as error:  # a plugin is foreign code: whatever it raises must name the plugin
+        raise PluginError(
+            f"plugin {point.name} ({point.value}) does not load: {error}", fix="repair or uninstall its package"
+        ) from error
+    if not isinstance(plugin, Plugin) or plugin.name != point.name:
+        raise PluginError(
+            f"entry point {point.name} ({point.value}) is not a Plugin of that name",
+            fix=f"let it point to a framework.plugins.interface.Plugin with name={point.name!r}",
+        )
+    return plugin
+
+
+def _activate(name: str, options: dict[str, Any]) -> ActivePlugin:
+    plugin = installed_plugins().get(name)
+    if plugin is None:
+        found = ", ".join(installed_plugins()) or "none"
+        raise PluginError(f"plugins.{name} is not installed (found: {found})", fix="install its package or remove the section")
+    if plugin.options is None:
+        if options:
+            raise PluginError(f"plugins.{name} takes no options, but has {', '.join(options)}", fix="remove them")
+        return ActivePlugin(plugin, None)
+    try:
+        return ActivePlugin(plugin, plugin.options.model_validate(options))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(("plugins", name, *(str(part) for part in first["loc"])))
+        raise PluginError(f"{key} is {first['input']!r}: {first['msg']}", fix=f"change {key}") from None

@@ -1,0 +1,70 @@
+"""Names every file of a run. Nothing else in zerostream builds a path below the run directory."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_CHECKPOINT_NAME = re.compile(r"step-(\d{8})")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run (ARCHITECTURE.md, "the life of a run")."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved configuration: its presence is what makes a folder a run directory."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, hardware and git revision of each start, newest last."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """One JSON object per evaluation."""
+        return self.path / "eval.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def samples(self) -> Path:
+        """Generated text, one file per evaluation."""
+        return self.path / "samples"
+
+    @property
+    def tokenizer(self) -> Path:
+        """A copy of the shards' tokenizer, so that the run can be read without its shards."""
+        return self.path / "tokenizer"
+
+    @property
+    def result(self) -> Path:
+        """Final summary; exists only when the run has finished."""
+        return self.path / "result.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def checkpoint(self, step: int) -> Path:
+        """The folder of the checkpoint taken after ``step`` optimizer steps."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of all folders that carry a checkpoint's name, oldest first; none of them is verified."""
+        if not self.checkpoints.is_dir():
+            return []
+        matches = (_CHECKPOINT_NAME.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
+        return sorted(int(match[1]) for match in matches if match)

@@ -32,7 +32,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: the file cannot be read, or a key or value is refused; the message names it.
     """
-    values = _read_yaml(path)
+    values = read_yaml(path)
     for override in overrides:
         _apply_override(values, override)
     return build_config(values, origin=str(path))
@@ -105,7 +105,12 @@ def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a config file as plain values, not yet validated.
+
+    Raises:
+        ConfigError: it cannot be read, or is not YAML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -234,11 +239,6 @@ def _refuse_impossible(config: Config) -> None:
             engine.offload.parameters and (engine.kind != "deepspeed" or engine.zero_stage != 3),
             f"engine.offload.parameters true with engine.kind {engine.kind} and engine.zero_stage {engine.zero_stage}",
             "use engine.kind=deepspeed and engine.zero_stage 3, or turn offload off",
-        ),
-        (
-            config.schedule.warmup_steps > config.train.max_steps,
-            f"schedule.warmup_steps {config.schedule.warmup_steps} is beyond train.max_steps {config.train.max_steps}",
-            "warm up for fewer steps or train longer",
         ),
         (
             engine.global_batch_size % engine.micro_batch_size != 0,

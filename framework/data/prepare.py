@@ -14,7 +14,7 @@ import hashlib
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,13 @@ class _Document:
     """16 bytes of BLAKE2b of the UTF-8 text."""
     text_bytes: int
     split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    documents: list[_Document]
+    read_bytes: int
+    """Of files, when the batch was full."""
 
 
 def prepare(config: Config, *, progress: PrepareProgress | None = None) -> ShardManifest:
@@ -255,11 +262,11 @@ def _stored_tokenizer(folder: Path, journal: Journal | None) -> Tokenizer | None
 
 def _train_tokenizer(config: Config, progress: PrepareProgress | None) -> Tokenizer:
     meter = ReadMeter()
-    report = _Reporter(progress, "tokenizer", config, meter)
+    report = _Reporter(progress, "tokenizer", config)
 
     def training_texts() -> Iterator[str]:
-        for batch in _batches(_read_source(config, "train", meter)):
-            yield from (document.text for document in batch if document.split == "train")
+        for batch in _batches(_read_source(config, "train", meter), meter):
+            yield from (document.text for document in batch.documents if document.split == "train")
             report.count(batch)
 
     return build_tokenizer(config, training_texts())
@@ -303,25 +310,25 @@ def _read_source(config: Config, source: Split, meter: ReadMeter) -> Iterator[_D
         yield _Document(text, digest, len(content), split)
 
 
-def _batches(documents: Iterable[_Document]) -> Iterator[list[_Document]]:
+def _batches(documents: Iterable[_Document], meter: ReadMeter) -> Iterator[_Batch]:
     batch: list[_Document] = []
     size = 0
     for document in documents:
         batch.append(document)
         size += document.text_bytes
         if size >= BATCH_BYTES:
-            yield batch
+            yield _Batch(batch, meter.read_bytes)
             batch, size = [], 0
     if batch:
-        yield batch
+        yield _Batch(batch, meter.read_bytes)
 
 
-def _read_ahead(batches: Iterator[list[_Document]]) -> Generator[list[_Document], None, None]:
+def _read_ahead(batches: Iterator[_Batch]) -> Generator[_Batch, None, None]:
     """Iterates in a thread of its own, a few batches ahead; what the iteration raises is raised here."""
-    ready: queue.Queue[list[_Document] | BaseException | None] = queue.Queue(maxsize=BATCHES_AHEAD)
+    ready: queue.Queue[_Batch | BaseException | None] = queue.Queue(maxsize=BATCHES_AHEAD)
     stop = threading.Event()
 
-    def put(item: list[_Document] | BaseException | None) -> bool:
+    def put(item: _Batch | BaseException | None) -> bool:
         while not stop.is_set():
             with suppress(queue.Full):
                 ready.put(item, timeout=0.1)
@@ -357,14 +364,14 @@ def _write_shards(
     skip = {split: _FinishedText(journal, split, folder) for split in SPLITS}
     writers = {split: _SplitWriter(config, folder, journal, split, _token_dtype(tokenizer)) for split in SPLITS}
     meter = ReadMeter()
-    report = _Reporter(progress, "shards", config, meter)
+    report = _Reporter(progress, "shards", config)
     fingerprint = _SourceFingerprint()
     try:
-        with closing(_read_ahead(_batches(_read_documents(config, meter)))) as batches:
+        with closing(_read_ahead(_batches(_read_documents(config, meter), meter))) as batches:
             for batch in batches:
-                for document in batch:
+                for document in batch.documents:
                     fingerprint.add(document)
-                fresh = [document for document in batch if not skip[document.split].holds(document)]
+                fresh = [document for document in batch.documents if not skip[document.split].holds(document)]
                 _write_batch(fresh, tokenizer, writers)
                 report.count(batch)
         for split in SPLITS:
@@ -483,10 +490,9 @@ class _SourceFingerprint:
 class _Reporter:
     """Counts documents and tells the progress."""
 
-    def __init__(self, progress: PrepareProgress | None, phase: Phase, config: Config, meter: ReadMeter) -> None:
+    def __init__(self, progress: PrepareProgress | None, phase: Phase, config: Config) -> None:
         self._progress = progress
         self._phase: Phase = phase
-        self._meter = meter
         self._documents = 0
         self._text_bytes = 0
         self._expected_documents = config.data.documents
@@ -494,23 +500,23 @@ class _Reporter:
             self._expected_documents = EMBEDDED_DOCUMENTS
         self._file_bytes = sum(file.stat().st_size for split in SPLITS for file in source_files(config, split))
 
-    def count(self, documents: Sequence[_Document]) -> None:
-        self._documents += len(documents)
-        self._text_bytes += sum(document.text_bytes for document in documents)
+    def count(self, batch: _Batch) -> None:
+        self._documents += len(batch.documents)
+        self._text_bytes += sum(document.text_bytes for document in batch.documents)
         if self._progress is not None:
             self._progress(
                 phase=self._phase,
                 documents=self._documents,
                 text_bytes=self._text_bytes,
-                total_bytes=self._estimate_total_bytes(),
+                total_bytes=self._estimate_total_bytes(batch),
             )
 
-    def _estimate_total_bytes(self) -> int | None:
+    def _estimate_total_bytes(self, batch: _Batch) -> int | None:
         shares = []
         if self._expected_documents:
             shares.append(self._documents / self._expected_documents)
         if self._file_bytes:
-            shares.append(self._meter.read_bytes / self._file_bytes)
+            shares.append(batch.read_bytes / self._file_bytes)
         share = min(1.0, max(shares, default=0.0))
         if share == 0.0:
             return None

@@ -76,7 +76,7 @@ class ShardWriter:
         self._temporary = temporary_of(self._path)
         with storage_errors(self._path):
             self._file = _HashingFile(self._temporary.open("wb"))
-            self._tar = tarfile.open(fileobj=self._file, mode="w|", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
     def add(self, tokens: npt.NDArray[Any], text_bytes: int) -> None:
         """Adds one document: its tokens, [tokens] of the shard's dtype with end-of-text last, and its text's size.
@@ -187,13 +187,13 @@ def _read_verified(path: Path, entry: ShardEntry) -> bytes:
 
 
 def _decode_blocks(path: Path, content: bytes) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    os.environ["WDS_SECURE"] = "1"  # webdataset reads it when it is imported: no pickles, no shell
+    os.environ.setdefault("WDS_SECURE", "1")  # read when webdataset is imported: no pickles, no shell
     # Here, because it imports torch, which takes 2 s that `zerostream prepare` never needs.
-    from webdataset.autodecode import Decoder
+    from webdataset.autodecode import Decoder, handle_extension, npy_loads
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     files = tar_file_expander([{"url": path.name, "stream": io.BytesIO(content)}])
-    decode = Decoder([])
+    decode = Decoder([handle_extension("npy", npy_loads)], pre=[], post=[])  # nothing but our own format
     try:
         for sample in group_by_keys(files):
             block = decode(sample)
@@ -227,6 +227,9 @@ class _HashingFile(io.RawIOBase):
 
     def writable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        return self.size_bytes
 
     def write(self, content: Buffer) -> int:
         self.sha256.update(content)

@@ -35,7 +35,7 @@ EMBEDDED_SEED = 0
 MAX_DOCUMENT_CHARACTERS = 256 * 1024 * 1024
 """More text than this without a separator is no document but a wrong ``data.separator``."""
 
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 256 * 1024
 _SUFFIXES = {
     "text": (".txt", ".text", ".md", ".txt.gz", ".text.gz", ".md.gz"),
     "jsonl": (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz", ".ndjson.gz"),
@@ -55,8 +55,8 @@ class ReadMeter:
 def open_documents(config: Config, split: Split, meter: ReadMeter | None = None) -> Iterator[str]:
     """The documents of the training text, or of the validation text where there is a separate one, in their order.
 
-    At most ``data.documents`` of them. ``text`` documents lose surrounding white space; documents of white space alone
-    are left out everywhere.
+    At most ``data.documents`` of them. ``text`` documents lose surrounding white space; documents of white space
+    alone are left out everywhere.
 
     Args:
         config: of the run.
@@ -64,7 +64,7 @@ def open_documents(config: Config, split: Split, meter: ReadMeter | None = None)
         meter: is told the bytes read of files, from the thread that iterates.
 
     Raises:
-        SourceError: nothing is there, or it cannot be read; at once where that is known, else while iterating.
+        SourceError: nothing is there, or it cannot be read: at once where that is known at once, else in iterating.
     """
     if split == "validation" and not has_validation_source(config):
         raise ValueError("there is no separate validation text: take a fraction of the training text")

@@ -44,11 +44,11 @@ class World:
         dist.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
 
-    def maximum(self, value: float) -> float:
-        """The largest value of any rank."""
-        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
+    def maxima(self, values: Sequence[float]) -> list[float]:
+        """Element-wise largest values of any rank, in float64."""
+        tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return float(tensor.item())
+        return [float(value) for value in tensor.tolist()]
 
     def barrier(self) -> None:
         self.sum_integers([0])

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from framework.data.embedded.vocabulary import CHILDREN, GROWN_UPS, Place, Thing
+from framework.data.embedded.vocabulary import CHILDREN, GROWN_UPS, Character, Place, Thing
 
 T = TypeVar("T")
 Beat = tuple[str, ...]
@@ -46,7 +46,8 @@ def choose_phrasing(rng: random.Random, text: str) -> str:
 
 def tell(rng: random.Random, beats: Sequence[Beat]) -> str:
     """One phrasing of every beat, in order, as one unfilled paragraph."""
-    return choose_phrasing(rng, " ".join(pick(rng, beat) for beat in beats))
+    chosen = choose_phrasing(rng, " ".join(pick(rng, beat) for beat in beats))
+    return " ".join(chosen.split())  # an empty inline choice leaves two spaces
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Plot:
     """The plan of a kind of story, in the order it is told.
 
     `trait` and `scene` make the opening; every scene phrasing begins with `{who}`, so it can follow "One day," or
-    begin the story by itself. `props` names the extra slots and the pools they are drawn from.
+    begin the story by itself. `props` names the extra slots and the pools they are drawn from; `extras` are the side
+    characters that the text itself fixes, such as a baby sister.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Plot:
     friends: tuple[str, ...] = CHILDREN
     siblings: bool = True
     grown_ups: tuple[tuple[str, bool], ...] = GROWN_UPS
+    extras: tuple[Character, ...] = ()
     props: Mapping[str, tuple[Thing, ...] | tuple[Place, ...]] = field(default_factory=dict)
 
 
@@ -86,6 +89,7 @@ def plot(
     friends: tuple[str, ...] = CHILDREN,
     siblings: bool = True,
     grown_ups: tuple[tuple[str, bool], ...] = GROWN_UPS,
+    extras: tuple[Character, ...] = (),
     **props: tuple[Thing, ...] | tuple[Place, ...],
 ) -> Plot:
     """Make a `Plot` from its written plan."""
@@ -102,5 +106,6 @@ def plot(
         friends=friends,
         siblings=siblings,
         grown_ups=grown_ups,
+        extras=extras,
         props=props,
     )

@@ -33,21 +33,21 @@ Soon the trees looked [big and dark|all the same]. {hero} [was lost|could not fi
 "I miss my {adult}," said {hero}, and {hero.he} [started to cry|sat down on a log].
 """,
     attempt="""
-First, {hero.he} went [past a big rock|up a hill], but {hero.his} home was not there. Then {hero.he} went back [again|to the log].
+First, {hero.he} went [past a big rock|up a hill], but {hero.his} home was not there. Then {hero.he} went back.
 {hero} tried one path, but it stopped at the [stream|big rocks]. {hero.He} tried another path, but it [was too dark|went up a hill].
 
 Just then, {friend.kind_a} came by. {friend.His} name was {friend}. "[Why are you crying|What is wrong], little {hero.kind}?" {friend.he} asked.
-Then {hero} met {friend.kind_a} named {friend}. "[Are you lost|You look sad], little {hero.kind}," said {friend}.
+Then {hero} met {friend.kind_a} named {friend}. "[Are you lost|Why are you so sad], little {hero.kind}?" asked {friend}.
 
-"I can not find my way home," said {hero}. "[What does your home look like|What is near your home]?" asked {friend}.
-{hero} told {friend} everything. "[What can you see from your home|Tell me about your home]," said {friend}.
+"I cannot find my way home," said {hero}. "[What does your home look like|What is near your home]?" asked {friend}.
+{hero} told {friend} everything. "[What can you see from your home?|Tell me about your home,]" said {friend}.
 """,
     solution="""
 "There is [a big tree|an old tree] next to a [little pond|stream]," said {hero}. "I know that [tree|place]!" said {friend}.
 {hero} thought hard. "There is a [little pond|stream] and a tree with red apples," {hero.he} said. "I know where that is!" said {friend}.
 
 {friend} [showed {hero.him} the way|went with {hero.him}]. They went over the hill and past the [tall trees|flowers].
-They walked together, side by side. {friend} sang a [little|happy] song, and {hero} was not afraid any more.
+They walked together, side by side. {friend} sang a [little|happy] song, and {hero} was not afraid anymore.
 
 Soon {hero} saw {hero.his} home. {hero.His} {adult} [ran out|was at the door] and gave {hero.him} a big hug.
 "[Look, there is my home|There it is]!" shouted {hero}. {hero.His} {adult} hugged {hero.him} and did not let go.
@@ -112,7 +112,7 @@ SWIM = plot(
     "learning to swim",
     when="sun",
     heroes=("duck",),
-    friends=("frog", "turtle", "fish"),
+    friends=("frog", "turtle"),
     grown_ups=PARENTS,
     trait="""
 {hero.He} lived by a [big|blue|quiet] pond with {hero.his} {adult}. But {hero.he} was afraid of the water.
@@ -126,7 +126,7 @@ SWIM = plot(
 "Come in, the water is [warm|nice]," said {hero.his} {adult}. But {hero} [shook {hero.his} head|did not move]. "[It is too deep|I am afraid]," {hero.he} said.
 {hero} put one foot in the water. It was [cold|wet and cold]! {hero.He} [ran|jumped] back to the grass.
 
-"[I will never swim|I can not do it]," {hero.he} said. {hero.He} sat in the grass and felt [sad|very small].
+"[I will never swim|I cannot do it]," {hero.he} said. {hero.He} sat in the grass and felt [sad|very small].
 The other ducks [laughed and splashed|had fun]. {hero} felt [sad and alone|left out].
 """,
     attempt="""
@@ -147,7 +147,7 @@ A little {friend.kind} named {friend} saw {hero.him}. "[What is wrong|Are you ok
 {hero.His} {adult} swam to {hero.him}. "[Well done|I am so proud of you], my little duck," {adult.he} said.
 """,
     ending="""
-{hero} and {friend} swam [around the pond|side by side] all day. {hero} was not afraid any more.
+{hero} and {friend} swam [around the pond|side by side] all day. {hero} was not afraid anymore.
 {hero} learned that [trying is the best way to be brave|new things are not so scary with a friend].
 From that day on, {hero} was the first one in the water [every morning|each day].
 """,
@@ -172,7 +172,7 @@ FLY = plot(
 {hero.His} {adult} [flew around the tree|showed {hero.him} how to fly]. "Now you try," {adult.he} said. But {hero} [shook {hero.his} head|held on tight].
 
 "What if I fall?" {hero.he} asked. "[My wings are too small|It is so high]!"
-"I can not fly," said {hero}. "[The ground is too far away|I am too little]."
+"I cannot fly," said {hero}. "[The ground is too far away|I am too little]."
 """,
     attempt="""
 {hero} [moved|flapped] {hero.his} wings once, but then {hero.he} closed {hero.his} eyes and sat down.
@@ -205,7 +205,7 @@ SMALL_HELPER = plot(
     "small helper",
     when="sun",
     heroes=SMALL_FOREST_ANIMALS[:3],
-    friends=("bear", "lion", "fox"),
+    friends=("bear", "lion", "wolf"),
     place=WILD_PLACES,
     trait="""
 {hero.He} was [very small|the smallest one of all]. {hero.He} wanted to be big and strong.
@@ -223,7 +223,7 @@ It was a big {friend.kind} named {friend}. {friend.He} had a [thorn|sharp thorn]
 {hero} wanted to run away. But {friend} looked so sad that {hero} [stopped|stayed]. "[I can help you|Let me help you]," {hero.he} said.
 """,
     attempt="""
-"You are too small to help me," said {friend}. [{friend.He} pulled at the thorn, but {friend.his} hands were too big.|{friend.He} started to cry.]
+"You are too small to help me," said {friend}. [{friend.He} pulled at the thorn, but {friend.his} paws were too big.|{friend.He} started to cry.]
 {friend} [laughed|shook {friend.his} head]. "You? You are so little!" {friend.he} said. "[What can you do|How can you help]?"
 
 "[I may be small|I am little], but I can try," said {hero}. {hero.He} [looked at the foot|sat down by the foot].
@@ -236,7 +236,7 @@ First, {hero} pulled with one hand. The thorn did not move. Then {hero.he} used 
 {hero} pulled with all {hero.his} strength. [Pop|Plop]! The thorn came out!
 {hero} pulled one more time. One, two, three... [Pop|Plop]! Out came the thorn!
 
-"It does not hurt any more!" said {friend}. "Thank you, {hero}! [You saved me|You are very brave]."
+"It does not hurt anymore!" said {friend}. "Thank you, {hero}! [You saved me|You are very brave]."
 {friend} stood up and walked. [It did not hurt.|{friend.He} was so happy.] "I was wrong," {friend.he} said. "You are small, but you are [strong|a big help]."
 
 {friend} let {hero} ride on {friend.his} back. {hero} could see [the whole forest|far, far away].
@@ -244,7 +244,7 @@ Then {friend} [picked|found] some sweet berries for {hero}, and they ate them to
 """,
     ending="""
 {hero} was very proud. {hero.He} learned that even [a small friend can be a big help|the little ones can do big things].
-From that day on, {hero} and {friend} were best friends. {hero} did not want to be big any more.
+From that day on, {hero} and {friend} were best friends. {hero} did not want to be big anymore.
 After that, nobody said that {hero} was too small. [It was a happy day.|{friend} told everyone about it.]
 """,
 )
@@ -267,8 +267,8 @@ COLD_NIGHT = plot(
 Knock, knock, knock! {hero} got up and opened the door. It was {hero.his} {friend.intro}, all wet and cold.
 Then somebody knocked on the door. It was {hero.his} {friend.intro}. {friend.He} was [wet|shaking] from the cold.
 
-"The wind blew my house away," said {friend}. "[Can I stay here|I have no place to sleep]."
-"My home is full of [water|snow]," said {friend}. "[I do not know where to go|May I come in], {hero}?"
+"The wind blew my house away," said {friend}. "[Can I stay here?|I have no place to sleep.]"
+"My home is full of [water|snow]," said {friend}. "[I do not know where to go.|May I come in, {hero}?]"
 """,
     attempt="""
 "Come in, come in!" said {hero}. {hero.He} gave {friend} a cup of [warm milk|hot soup].
@@ -284,7 +284,7 @@ First, {hero.he} looked for another {blanket.noun}, but there was none. Then {he
 "This {blanket.noun} is big," said {hero}. "[We can share it|There is room for two]!" They lay down side by side.
 "[Come here|Sit close to me]," said {hero}. {hero.He} put the {blanket} around them both.
 
-Soon they were both warm. It was [warmer|even warmer] with two! [They told stories until they fell asleep.|They did not hear the wind any more.]
+Soon they were both warm. It was [warmer|even warmer] with two! [They told stories until they fell asleep.|They did not hear the wind anymore.]
 They [told funny stories|sang a soft song]. Soon {friend} was warm, and {hero} was warm too.
 
 In the morning, the sun came out. {hero} helped {friend} [fix {friend.his} house|make a new home].
@@ -301,7 +301,7 @@ STUCK_IN_LOG = plot(
     "stuck in a log",
     when="sun",
     heroes=("bear", "rabbit", "fox", "badger", "hedgehog"),
-    friends=("mouse", "squirrel", "deer", "turtle"),
+    friends=("mouse", "squirrel", "turtle"),
     place=WILD_PLACES[:2],
     food=FOREST_FOODS,
     trait="""

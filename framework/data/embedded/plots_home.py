@@ -11,6 +11,7 @@ from framework.data.embedded.vocabulary import (
     SCARY_SHAPES,
     SEEDS,
     SPILLS,
+    Character,
 )
 
 DARK = plot(
@@ -38,7 +39,7 @@ In the corner, {hero} saw a [big|dark] shape. [It looked like a bear!|It did not
 {hero} tried to sing a little song, but {hero.his} voice was too small. The shape was still there.
 
 "[Help|Come quick]!" {hero} called. {hero.His} {adult} came [right away|into the room]. "What is wrong?" {adult.he} asked.
-At last, {hero} called {hero.his} {adult}. {adult.He} [sat down on the bed|came in and held {hero.his} hand]. "What is the matter?" {adult.he} asked.
+At last, {hero} called {hero.his} {adult}, who came and [sat down on the bed|held {hero.his} hand]. "What is the matter?" {adult.he} asked.
 
 "There is a monster in [the corner|my room]," said {hero}. "[Let's look at it together|Let's see]," said {hero.his} {adult}.
 "[I saw|I see] a monster," said {hero}. "Take my hand, and we will [look together|find out]," said {hero.his} {adult}.
@@ -55,7 +56,7 @@ Click! The light went on. {hero} looked at the corner. There was no monster, onl
 """,
     ending="""
 {hero} lay down and looked at the {shape.noun}. "[Good night|Sleep well]," {hero.he} said to it. Soon {hero.he} was asleep.
-{hero} was not afraid any more. {hero.He} [closed {hero.his} eyes|hugged {hero.his} pillow] and slept until morning.
+{hero} was not afraid anymore. {hero.He} [closed {hero.his} eyes|hugged {hero.his} pillow] and slept until morning.
 After that night, {hero} knew that [there were no monsters in the dark|the dark was not so bad].
 """,
 )
@@ -71,19 +72,19 @@ SPILL = plot(
 {hero.He} had {pet.a}. {hero.He} liked to run and jump in the house.
 """,
     scene="""
-{who} was running around the table with {hero.his} {pet}. "[Slow down|No running in the house]," said {hero.his} {adult}.
-{who} wanted to get the {drink.noun} from the table. {hero.He} did not ask {hero.his} {adult}. {hero.His} {pet} watched {hero.him}.
+{who} was running in the house with {hero.his} {pet}. There was a big cup of {drink.noun} on the table. "[Slow down|Be careful]," said {hero.his} {adult}.
+{who} wanted to get a big cup of {drink.noun} from the table. {hero.He} did not ask {hero.his} {adult}. {hero.His} {pet} watched {hero.him}.
 """,
     problem="""
-Then {hero} [hit|bumped] the table. [Crash|Splash]! The {drink} went all over the floor.
-But {hero.his} hand slipped. [Crash|Splash]! The {drink} was [on the table, on the chair, and on the floor|everywhere].
+Then {hero} [hit|bumped] the table. The cup fell over. [Crash|Splash]! The {drink} went all over the floor.
+But {hero.his} arm hit the cup. [Crash|Splash]! The {drink} was [on the table, on the chair, and on the floor|everywhere].
 
 "Oh no, what a mess!" {hero} said. {hero.He} did not want {hero.his} {adult} to be [angry|mad].
 {hero} looked at the mess. {hero.He} was afraid that {hero.his} {adult} would be [angry|mad].
 """,
     attempt="""
 {hero} tried to hide the mess under a [towel|little rug]. But the {drink.noun} came out [on all sides|from under it].
-First, {hero} tried to clean it with {hero.his} [socks|sleeve]. But that only made a bigger mess.
+First, {hero} tried to clean it with {hero.his} [socks|sleeve]. But that made the mess even bigger.
 
 Then {hero.his} {adult} came in. "[Who did this|What happened here]?" {adult.he} asked. "The dog did it," said {hero}.
 {hero.His} {adult} came into the room. "[Oh my! Who made this mess|How did this happen]?" {adult.he} asked. {hero} said, "It was the dog."
@@ -104,7 +105,7 @@ They [took a big towel and cleaned|cleaned] the floor together. Then {hero} gave
     ending="""
 "I am sorry, good dog," said {hero}. The dog [licked {hero.his} face|wagged its tail]. They were friends again.
 {hero} felt [much better|light and happy]. {hero.He} learned that it is [best|always good] to tell the truth.
-From that day on, {hero} [told the truth, even when it was hard|did not tell lies any more].
+From that day on, {hero} [told the truth, even when it was hard|did not tell lies anymore].
 """,
 )
 
@@ -133,21 +134,21 @@ There was some {dish} on {hero.his} plate. "What is this?" {hero.he} asked. "It 
 {friend} ate and ate. "[This is the best|I love it]!" said {friend}. But {hero} still did not want any.
 
 {hero} [tried to give it to the cat|hid it under the bread], but even the cat [walked|ran] away.
-{hero} [waited and waited|looked at the food for a long time]. {hero.His} tummy made a [loud|funny] sound. It was so hungry!
+{hero} [waited and waited|looked at the food for a long time]. {hero.His} tummy made a [loud|funny] sound. {hero.He} was so hungry!
 
 "I will make you a deal," said {hero.his} {adult}. "[Try one small bite|Eat just one bite]. If you do not like it, you can stop."
 "Close your eyes and take one bite," said {friend}. "[One, two, three|I will do it with you]!"
 """,
     solution="""
-{hero} closed {hero.his} eyes and took a [tiny|very small] bite. [It was not bad.|It was warm and sweet.] {hero.He} took another bite.
+{hero} closed {hero.his} eyes and took a [tiny|very small] bite. [It was not bad at all.|It tasted better than it looked.] {hero.He} took another bite.
 {hero} took one little bite. {hero.He} [waited|opened {hero.his} eyes]. Then {hero.he} smiled. It was [good|yummy]!
 
 "[It is yummy|I like it]!" said {hero}. {hero.He} ate it all up. [{friend} laughed.|The plate was empty.]
 Soon the plate was empty. "Can I have [some more|more], please?" {hero.he} asked. Everybody laughed.
 """,
     ending="""
-{hero} learned that [you can not know if you do not try|new things can be good].
-After that day, {hero} always took one bite of new food. Some times {hero.he} [liked it|even asked for more].
+{hero} learned that [you cannot know if you do not try|new things can be good].
+After that day, {hero} always took one bite of new food. Sometimes {hero.he} [liked it|even asked for more].
 "[Tomorrow|Next time], I will try something else," said {hero}. {hero.His} {adult} was [proud|happy].
 """,
 )
@@ -156,6 +157,7 @@ BAKING = plot(
     "baking",
     when="indoor",
     cake=CAKES,
+    extras=(Character("grandma", "grandma", female=True),),
     grown_ups=PARENTS,
     trait="""
 {hero.He} liked to [help in the kitchen|make good things to eat].
@@ -170,7 +172,7 @@ BAKING = plot(
 They put eggs, flour, and milk in a bowl. {hero} [mixed it with a big spoon|mixed and mixed].
 
 But then the bag of flour fell down. [Poof|Puff]! There was flour [everywhere|on the floor and on their noses]!
-Then {friend} [dropped an egg|knocked over the flour]. {hero} [slipped|jumped back] and bumped the table. What a big mess!
+Then {friend} knocked over the flour. [Poof|Puff]! They were white from head to toe. What a big mess!
 """,
     attempt="""
 "[Oh no|Oh dear]! We look like [ghosts|two snowmen]," said {hero}. They [laughed|giggled], and then they cleaned the floor.
@@ -186,8 +188,8 @@ They [looked at the table|thought and thought]. "The sugar!" they said together.
 {hero} put in a cup of sugar, and they mixed it again. [This time it was very good.|Now it was sweet.]
 They put in the sugar and tried it again. "[Yum|Perfect]!" they said.
 
-Grandma put it in the hot oven for them. Soon the [house|kitchen] smelled so good.
-Grandma helped them with the hot oven. They waited, and waited, and then it was ready.
+{hero}'s grandma put it in the hot oven for them. Soon the [house|kitchen] smelled so good.
+{hero}'s grandma helped them with the hot oven. They waited, and waited, and then it was ready.
 
 When {hero}'s {adult} came home, they shouted, "[Surprise|Happy birthday]!" {adult.He} [could not believe it|had a big smile on {adult.his} face].
 Then {hero.his} {adult} came in. "Happy birthday!" said {hero} and {friend}. "For me? [Thank you|How sweet]!" {adult.he} said.
@@ -203,6 +205,7 @@ TOO_LOUD = plot(
     "too loud",
     when="indoor",
     drum=DRUMS,
+    extras=(Character("the baby", "baby", female=True, role="sister"),),
     grown_ups=PARENTS,
     trait="""
 {hero.He} had {drum.a}. {hero.He} liked to play it [all day long|very loud].
@@ -227,11 +230,11 @@ The sound was so loud that the baby woke up. [Waa, waa|Waa]! The baby cried and 
 {hero.His} {adult} [sang to the baby|gave her a bottle], but that did not help.
 
 Then {hero} [had an idea|looked at the {drum.noun}]. What if {hero.he} played very, very softly?
-"[Can I try something|I have an idea]," said {hero}. {hero.He} took the {drum.noun} and sat down [by the bed|next to the baby].
+"[Can I try something?|I have an idea,]" said {hero}. {hero.He} took the {drum.noun} and sat down [by the bed|next to the baby].
 """,
     solution="""
 {hero.He} played a soft, slow song. The baby [stopped crying|looked at {hero.him}] and listened.
-{hero} played as softly as {hero.he} could. It [sounded like rain|was like a little heart]. The baby was quiet.
+{hero} played as softly as {hero.he} could. It was [soft and sweet|a slow and sweet song]. The baby was quiet.
 
 Then the baby smiled. [She closed her eyes.|Her eyes got small.] Soon she was asleep again.
 The baby [laughed once|smiled], and then her eyes closed. She was asleep.
@@ -260,7 +263,7 @@ SEED = plot(
 """,
     problem="""
 {hero} [made a hole in the ground|made a little hole] and put the seed in. Then {hero.he} gave it some water and sat down to wait.
-They put the seed in the ground. {hero} gave it [water|a lot of water] and looked at it [for an afternoon|for a long time].
+They put the seed in the ground. {hero} gave it [water|a lot of water] and looked at it [all afternoon|for a long time].
 
 But nothing happened. "[Why does it not grow|Where is my plant]?" {hero.he} asked. "[Wait and see|You must wait]," said {hero.his} {adult}.
 The next day, {hero} ran to look. [There was nothing there.|There was only dirt.] "[It is not growing|It is too slow]," {hero.he} said.
@@ -270,7 +273,7 @@ The next day, {hero} ran to look. [There was nothing there.|There was only dirt.
 {hero} said, "Grow, seed, grow!" [But the seed did not listen.|But nothing came up.]
 
 Then {hero} wanted to dig it up. "[Stop|No]!" said {hero.his} {adult}. "[A seed needs time|The seed is sleeping]. Give it water and sun, and wait."
-"[Can I dig it up and look|May I look at it]?" asked {hero}. "No," said {hero.his} {adult}. "If you dig it up, it can not grow."
+"[Can I dig it up and look|May I look at it]?" asked {hero}. "No," said {hero.his} {adult}. "If you dig it up, it cannot grow."
 
 So {hero} waited. {hero.He} gave the seed water every [day|morning]. [The sun was warm, and the rain came too.|One day, two days, three days went by.]
 {hero} tried hard to wait. Every [day|morning], {hero.he} gave it some water and said hello.
@@ -306,7 +309,7 @@ GIFT = plot(
 {hero} showed it to {hero.his} {friend.intro} in the yard. But a strong wind came. [Whoosh|Whoo]! It blew the {craft.noun} away.
 
 "[Come back|Stop]!" {hero} shouted. But the {craft.noun} flew over the fence.
-"My {craft.noun}!" cried {hero}. It went [up, up, and away|over the fence and down the road].
+"My {craft.noun}!" cried {hero}. It went [up, up, and away|over the fence and down the hill].
 """,
     attempt="""
 {hero} and {friend} ran after it. They ran past [the big tree|the red house], but the wind was faster.
@@ -365,7 +368,7 @@ Then {hero} sat down to think. "[Spot loves to play|Spot likes toys]," {hero.he}
 {hero} threw a [rubber duck|little ball] into the tub. [Splash|Plop]! Spot jumped in after it.
 {hero} put a [ball|toy boat] in the water. Spot [looked at it|wagged its tail]. Then, splash! Spot jumped in!
 
-{hero} washed Spot with [warm water|lots of soap] while it played. [Spot liked it!|Spot was not afraid any more.]
+{hero} washed Spot with [warm water|lots of soap] while it played. [Spot liked it!|Spot was not afraid anymore.]
 They washed Spot while it played. Soon there were bubbles [everywhere|on every nose].
 
 Then Spot shook and shook. Water flew everywhere! Now {hero} and {hero.his} {adult} were wet too.

@@ -14,6 +14,7 @@ from framework.data.embedded.vocabulary import (
     SMALL_TOYS,
     TREE_PLACES,
     UMBRELLAS,
+    Character,
 )
 
 LOST_TOY = plot(
@@ -29,7 +30,7 @@ The best thing {hero.he} had was {toy.a}.
     scene="""
 {who} went to {place} with {hero.his} {adult} and {hero.his} {toy}. [They had a lot of fun.|It was a nice day to play.]
 {who} wanted to play {place.at}. {hero.He} took {hero.his} {toy} and went there with {hero.his} {adult}.
-{who} was playing {place.at} with {hero.his} {toy}. {hero.His} {adult} sat [near by|on a bench] and read a book.
+{who} was playing {place.at} with {hero.his} {toy}. {hero.His} {adult} sat [nearby|on a bench] and read a book.
 """,
     problem="""
 {hero} [ran and ran|jumped up and down|looked at the ants] for a long time. [Then|After that], the {toy} was gone.
@@ -48,7 +49,7 @@ First, they looked {other_spot}. [It was not there.|They found only [a rock|a le
 {hero} looked {other_spot}, but the {toy.noun} was not there.
 
 "[Maybe it is gone for good|I will never find it]," {hero} said. "[Keep looking|Do not give up]," said {hero.his} {adult}.
-They looked up and down, but they did not give up.
+They looked [high and low|up and down], and they did not give up.
 """,
     solution="""
 Then {hero} saw something {spot}. It was [the|{hero.his}] {toy}!
@@ -69,6 +70,7 @@ That night, {hero} slept with the {toy} next to {hero.his} bed. [It was safe.|{h
 BROKEN_TOY = plot(
     "broken toy",
     when="indoor",
+    siblings=False,
     toy=BREAKABLE_TOYS,
     trait="""
 {hero.He} had {toy.a}. [It was {hero.his} favorite toy.|{hero.He} played with it every day.]
@@ -87,7 +89,7 @@ BROKEN_TOY = plot(
 """,
     attempt="""
 {friend} felt very bad. "I am sorry, {hero}," {friend.he} said. "[I did not mean to break it|It was an accident]."
-"I am so sorry, {hero}," said {friend}. "[I want to help you fix it|Can we fix it]?"
+"I am so sorry, {hero}," said {friend}. "[I want to help you fix it.|Can we fix it?]"
 
 {friend} tried to push the {toy.part} back on, but it [fell off again|did not stay].
 They tried to fix it with [string|tape], but the {toy.part} [fell off again|did not stay on].
@@ -96,17 +98,17 @@ They tried to fix it with [string|tape], but the {toy.part} [fell off again|did 
 Then {hero} had an idea. "My {adult} can fix [things|anything]!" {hero.he} said.
 """,
     solution="""
-{hero.His} {adult} looked at the {toy.noun}. "[I can fix this|We just need some glue]," {adult.he} said.
-{hero.His} {adult} [got|found] some glue. "You two can help me," {adult.he} said.
+{hero}'s {adult} looked at the {toy.noun}. "[I can fix this|We just need some glue]," {adult.he} said.
+{hero}'s {adult} [got|found] some glue. "You two can help me," {adult.he} said.
 
 {friend} held the {toy.noun} [still|with both hands], and {hero} put glue on the {toy.part}. [They had to wait for a long time.|They waited until it was dry.]
 {hero} held the {toy.part} while {friend} helped with the glue. [Then they waited for it to dry.|They were very careful.]
 
-Soon the {toy} was [as good as new|not broken any more].
+Soon the {toy} was [as good as new|not broken anymore].
 At last, the {toy} was fixed!
 """,
     ending="""
-"I am not [angry|mad] any more," said {hero}. [{hero.He} gave {friend} a hug.|They played together until dinner.]
+"I am not [angry|mad] anymore," said {hero}. [{hero.He} gave {friend} a hug.|They played together until dinner.]
 {hero} gave {friend} a big hug. "[You are more important than a toy|Thank you for helping]," {hero.he} said.
 {hero} and {friend} played again, and this time they were very [careful|gentle].
 {hero} learned that [when something breaks, we can fix it together|it is good to say sorry and to forgive].
@@ -141,7 +143,7 @@ The {toy.noun} flew out of their hands and landed in [the mud|a puddle]. [Splash
 Now nobody could play with it. {hero} [started to cry|was sad], and {friend} was sad too.
 Now the {toy.noun} was all wet and dirty. {hero} and {friend} [looked at it|stopped shouting].
 
-{hero.His} {adult} came over. "[What is wrong|Why are you so sad]?" {adult.he} asked. "[You can take turns|It is more fun when you share]."
+{hero}'s {adult} came over. "[What is wrong|Why are you so sad]?" {adult.he} asked. "[You can take turns|It is more fun when you share]."
 "[Oh my|Oh dear]," said {hero.his} {adult}. "If you fight, nobody can have fun. [Can you take turns|Can you share]?"
 """,
     solution="""
@@ -152,7 +154,7 @@ They washed the {toy.noun} with water. [Soon it was clean again.|It looked as go
 {friend} smiled. Together, they [cleaned|washed] the {toy.noun}.
 
 First {friend} played with it, and then {hero} had a turn. They laughed and laughed.
-They took turns [all afternoon|until it was time to go home]. [It was so much fun!|Nobody was sad any more.]
+They took turns [all afternoon|until it was time to go home]. [It was so much fun!|Nobody was sad anymore.]
 """,
     ending="""
 {hero} learned that [sharing is more fun than fighting|it is good to share|toys are more fun with a friend].
@@ -164,6 +166,7 @@ After that day, {hero} [always shared with|liked to share {hero.his} toys with] 
 STUCK_UP_HIGH = plot(
     "stuck up high",
     when="sun",
+    siblings=False,
     toy=FLYING_TOYS,
     place=TREE_PLACES,
     trait="""
@@ -191,14 +194,14 @@ First, {hero} tried to climb the tree. But {hero.he} [was too small|slipped down
 {friend} threw [a little stick|an old shoe] at it, but {friend.he} missed.
 
 "[What can we do|What do we do now]?" asked {hero}. "[Let's|We can] ask your {adult} for help," said {friend}.
-"I have an idea," said {friend}. "[Your {adult} is tall|Your {adult} can help us]!"
+"I have an idea," said {friend}. "Your {adult} can help us!"
 """,
     solution="""
-They ran to get {hero.his} {adult}. {adult.He} came with a [long|tall] ladder.
-{hero.His} {adult} [was happy to help|came right away]. {adult.He} got a [long|tall] ladder.
+They ran to get {hero}'s {adult}, who had a [long|tall] ladder.
+{hero}'s {adult} [was happy to help|came right away] and got a [long|tall] ladder.
 
-{hero} and {friend} held the ladder. {hero.His} {adult} went up, up, up and got the {toy.noun}.
-{hero.His} {adult} climbed up [very slowly|step by step] and took the {toy.noun} out of the tree.
+{hero} and {friend} held the ladder. {hero}'s {adult} went up, up, up and got the {toy.noun}.
+{hero}'s {adult} climbed up [very slowly|step by step] and took the {toy.noun} out of the tree.
 
 "Here [it is|you go]!" said {hero.his} {adult}. [The {toy} was not broken at all.|{hero} clapped {hero.his} hands.]
 "Thank you, {adult.call}!" said {hero}. [{hero.He} was so happy.|{hero.He} hugged the {toy.noun}.]
@@ -232,8 +235,8 @@ HURT_KNEE = plot(
 The {ride.noun} [hit a rock|started to shake]. [Bump|Crash]! {hero} fell down and hurt {hero.his} knee.
 {hero} went faster and faster. Then {hero.he} fell [off|down]. [Bump|Crash]! {hero.His} knee hurt a lot.
 
-"[Ow|Ouch]! It hurts!" {hero} cried. "I do not want to ride any more."
-{hero} cried and cried. "[I can not do it|It is too hard]," {hero.he} said.
+"[Ow|Ouch]! It hurts!" {hero} cried. "I do not want to ride anymore."
+{hero} cried and cried. "[I cannot do it|It is too hard]," {hero.he} said.
 """,
     attempt="""
 {hero.His} {adult} ran to {hero.him}. {adult.He} washed the knee with [cold|clean] water.
@@ -242,7 +245,7 @@ The {ride.noun} [hit a rock|started to shake]. [Bump|Crash]! {hero} fell down an
 Then {adult.he} put a [bandage|bandage with a little star] on it. "[There, all better|You are so brave]," {adult.he} said.
 {adult.He} put a bandage on it and gave it a kiss. [Soon it did not hurt so much.|{hero} stopped crying.]
 
-"Everybody falls [at first|some times]," said {hero.his} {adult}. "[Do you want to try again|You can try one more time]?"
+"Everybody falls [at first|sometimes]," said {hero.his} {adult}. "[Do you want to try again?|You can try one more time.]"
 "When I was little, I fell too," said {hero.his} {adult}. "I [tried again and again|did not give up]."
 """,
     solution="""
@@ -265,17 +268,18 @@ That day, {hero} rode {hero.his} {ride} [all the way home|around and around]. [{
 RAIN_BOOTS = plot(
     "stuck in the mud",
     when="rain",
+    siblings=False,
     umbrella=UMBRELLAS,
     place=PLAY_PLACES,
     grown_ups=PARENTS,
     trait="""
-{hero.He} loved the rain. {hero.He} had {umbrella.a} and [big|new|yellow] boots.
+{hero.He} loved the rain. {hero.He} had new [yellow|red|blue|green] boots.
 {hero.He} liked to jump in puddles [more than anything|very much].
 """,
     scene="""
-{who} was playing {place.at} with {hero.his} {friend.intro}. {hero} had {umbrella.a}. [They jumped in all the puddles.|]
-{who} was playing {place.at}. {hero.He} had {umbrella.a} and big boots. {hero.His} {friend.intro} came to play too.
-{who} wanted to go outside. {hero.He} took {hero.his} {umbrella} and went to {place} with {hero.his} {friend.intro}.
+{who} was playing {place.at} with {hero.his} {friend.intro}. [They jumped in all the puddles.|They did not mind the rain.]
+{who} was playing {place.at} in {hero.his} big boots. {hero.His} {friend.intro} came to play too.
+{who} wanted to go outside. {hero.He} put on {hero.his} boots and went to {place} with {hero.his} {friend.intro}.
 """,
     problem="""
 [Splash, splash, splash|Splish, splash]! They [laughed and jumped|had so much fun]. Then {hero} saw a very big puddle.
@@ -285,24 +289,24 @@ The rain went drip, drop, drip. [Then {hero} saw the biggest puddle of all.|{her
 "Watch me!" said {hero}. {hero.He} jumped in with both feet. But then {hero.he} could not move. {hero.He} was stuck in the mud!
 """,
     attempt="""
-"Help! I [am stuck|can not get out]!" {hero} [called|shouted]. {friend} came running.
+"Help! I [am stuck|cannot get out]!" {hero} [called|shouted]. {friend} came running.
 "[Oh no|Oh dear], I am stuck!" said {hero}. "[I will help you|Do not worry]!" said {friend}.
 
 {friend} took {hero.his} hand and pulled. {friend.He} pulled and pulled, but {hero} did not move.
 {hero} tried to lift one foot. [It did not move.|It was too hard.] Then {friend} pulled {hero.his} arm, but that did not work.
 
-Then {friend} had an idea. "Hold [on to |]your umbrella, and I will pull the other end," {friend.he} said.
-{friend} looked at the {umbrella}. "[Close it and hold|Hold] one end, and I will pull the other end," {friend.he} said.
+Then {friend} had an idea. {friend.He} [got|picked up] {umbrella.a}. "[Hold on to this|Hold one end], and I will pull," {friend.he} said.
+{friend} had {umbrella.a}. "[I have an idea|I know what to do]! Hold one end, and I will pull the other end," {friend.he} said.
 """,
     solution="""
 "One, two, three!" said {friend}. [Pop|Plop]! {hero}'s feet came out of the mud, but {hero.his} boots stayed in.
 They counted to three and pulled. [Pop|Plop]! {hero} came out, but the boots stayed in the mud.
 
-They both fell down on the wet grass. [They were full of mud.|They looked like two little pigs.] They laughed and laughed.
+They both fell down on the wet grass. [They were covered with mud.|They looked like two little pigs.] They laughed and laughed.
 {hero} looked at {hero.his} wet socks and started to laugh. {friend} laughed too.
 
-Then they pulled the boots out and went [home|back to {hero}'s house]. {hero.His} {adult} gave them [warm milk|hot soup] and dry socks.
-They got the boots out with a stick and ran [home|back to {hero}'s house]. {hero.His} {adult} had warm towels for them.
+Then they pulled the boots out and went back to {hero}'s house. {hero}'s {adult} gave them [warm milk|hot soup] and dry socks.
+They got the boots out with a stick and ran to {hero}'s house. {hero}'s {adult} had warm towels for them.
 """,
     ending="""
 "That was the best rainy day," said {hero}. "[Thank you for helping me|You are a good friend], {friend}."
@@ -314,6 +318,7 @@ They got the boots out with a stick and ran [home|back to {hero}'s house]. {hero
 SNOWMAN = plot(
     "snowman",
     when="snow",
+    extras=(Character("the snowman", "snowman", female=False),),
     hat=HATS,
     place=PLAY_PLACES,
     trait="""
@@ -332,10 +337,10 @@ But the snowman had no [face|nose and no hat]. "He looks [sad|cold]," said {hero
 "Something is missing," said {hero}. "Our snowman needs a [face|nose] and a hat."
 """,
     attempt="""
-{friend} [found|got] two little stones for the eyes. {hero} used a stick for the mouth. But the mouth [fell off|fell down].
-{hero} found two black stones for the eyes. {friend} tried a leaf for the nose, but the wind blew it away.
+{friend} [found|got] two little stones for the eyes. {hero} tried a small stick for the nose, but it [fell off|fell down].
+{hero} found two black stones for the eyes and a stick for the mouth. {friend} tried a leaf for the nose, but the wind blew it away.
 
-"[We need something better|What can we use for the nose]," said {friend}. {hero} ran home to ask {hero.his} {adult}.
+"[We need something better,|What can we use for the nose?]" said {friend}. {hero} ran home to ask {hero.his} {adult}.
 "I know who can help us!" said {hero}. {hero.He} ran home to {hero.his} {adult}.
 """,
     solution="""
@@ -368,7 +373,7 @@ LEFT_OUT = plot(
 {who} wanted to have a friend. {hero.He} went to {place} with {hero.his} {adult}, and there were many children there.
 """,
     problem="""
-{hero} stood next to {hero.his} {adult} and [looked at the ground|did not say a word]. "[What if they do not like me|I am too shy]," {hero.he} said.
+{hero} stood next to {hero.his} {adult} and [looked at the ground|did not say a word]. "[What if they do not like me?|I am too shy,]" {hero.he} said.
 "Go and [say hello|play]," said {hero.his} {adult}. But {hero} [shook {hero.his} head|was too shy].
 
 {hero} sat down [alone|all by {hero.himself}]. {hero.He} watched the other children run and laugh.
@@ -376,19 +381,19 @@ So {hero} played alone in the sand. It was not [much|so much] fun.
 """,
     attempt="""
 Then {hero} saw a {friend.kind} who was alone too. {friend.He} had {toy.a}, but nobody to play with.
-Then a {friend.kind} with {toy.a} sat down [near by|under a tree]. {friend.He} looked [lonely|sad] too.
+Then a {friend.kind} with {toy.a} sat down [nearby|under a tree]. {friend.He} looked [lonely|sad] too.
 
 {hero} took a deep breath and walked over. "[Hello|Hi], I am {hero}," {hero.he} said [in a small voice|very softly].
 {hero} felt [afraid|shy], but {hero.he} wanted to be kind. "[Hello|Hi], my name is {hero}," {hero.he} said.
 
 The {friend.kind} looked up and smiled. "I am {friend}," {friend.he} said. "Do you want to play with my {toy.noun}?"
-"[Hello|Hi], {hero}! I am {friend}," said the {friend.kind}. "[Will you play with me|We can share my {toy.noun}]?"
+"[Hello|Hi], {hero}! I am {friend}," said the {friend.kind}. "[Will you play with me?|We can share my {toy.noun}.]"
 """,
     solution="""
 "Yes, please!" said {hero}. They played with the {toy} [for a long time|all afternoon].
 {hero} smiled too. "[Yes|I would love to]!" {hero.he} said. Soon they were [laughing and running|playing together].
 
-Then they went on the [swings|slide]. [Up and down they went.|They held hands.] {hero} was not shy any more.
+Then they went on the [swings|slide]. [Up and down they went.|They held hands.] {hero} was not shy anymore.
 {friend} told a funny [story|joke], and {hero} laughed. {hero.He} forgot that {hero.he} was shy.
 """,
     ending="""

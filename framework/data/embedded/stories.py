@@ -12,6 +12,7 @@ from framework.data.embedded.grammar import Plot, chance, choose_phrasing, pick,
 from framework.data.embedded.vocabulary import (
     BOYS,
     FEMALE_ANIMALS,
+    FEMALE_KIND,
     GIRLS,
     MALE_ANIMALS,
     WHEN,
@@ -30,6 +31,9 @@ PLOTS: tuple[Plot, ...] = (
 MAX_STORIES = 5_000_000
 """Most stories one call yields: far below what the plans allow, so that repeats stay rare up to the last one."""
 
+MAX_WORDS = 200
+"""Longest story; the rare longer draws are drawn again."""
+
 _SELF_CONTAINED_WHEN = ("any", "sun", "indoor")  # the other scenes need their weather or hour said first
 
 
@@ -44,8 +48,8 @@ class Story:
 
 
 def _draw_character(rng: random.Random, kind: str, female: bool, avoid: str = "", role: str = "") -> Character:
-    if kind in ("boy", "girl"):
-        kind = "girl" if female else "boy"
+    if kind in FEMALE_KIND:
+        kind = FEMALE_KIND[kind] if female else kind
         names = GIRLS if female else BOYS
     else:
         names = FEMALE_ANIMALS if female else MALE_ANIMALS
@@ -55,9 +59,13 @@ def _draw_character(rng: random.Random, kind: str, female: bool, avoid: str = ""
     return Character(name, kind, female, role)
 
 
-def _draw_friend(rng: random.Random, plan: Plot, hero: Character) -> Character:
+def _draw_gender_beside(rng: random.Random, hero: Character) -> bool:
     # Mostly the other gender: "he" and "she" then say who is meant, which is what a small model has to learn.
-    female = hero.female if chance(rng, 0.3) else not hero.female
+    return hero.female if chance(rng, 0.3) else not hero.female
+
+
+def _draw_friend(rng: random.Random, plan: Plot, hero: Character) -> Character:
+    female = _draw_gender_beside(rng, hero)
     role = "friend"
     if plan.siblings and hero.is_child and chance(rng, 0.35):
         role = "sister" if female else "brother"
@@ -70,29 +78,35 @@ def _opening(rng: random.Random, plan: Plot, hero: Character) -> str:
     named = with_article(choose_phrasing(rng, "[little |little |small |young |]") + hero.kind) + f" named {hero}"
     when = pick(rng, WHEN[plan.when])
     style = rng.random()
-    if style < 0.40:
+    if style < 0.36:
         start = pick(rng, ("Once upon a time, there was", "Once upon a time, there was", "Once there was", "There was once"))
         who = pick(rng, (hero.name, hero.name, hero.he))
         return f"{start} {named}. {tell(rng, plan.trait)} {when}, {tell(rng, plan.scene)}".replace("{who}", who)
-    if style < 0.50:
+    if style < 0.44:
         start = f"{hero} was {with_article(pick(rng, ('little', 'happy', 'kind', 'small')))} {hero.kind}."
         who = pick(rng, (hero.name, hero.he))
         return f"{start} {tell(rng, plan.trait)} {when}, {tell(rng, plan.scene)}".replace("{who}", who)
     who = pick(rng, (hero.titled, hero.titled, named))
-    if plan.when not in _SELF_CONTAINED_WHEN or style < 0.75:
+    if plan.when not in _SELF_CONTAINED_WHEN or style < 0.70:
         return f"{when}, {tell(rng, plan.scene)}".replace("{who}", who)
-    if style < 0.80:
+    if style < 0.76:
         return f"Once upon a time, {tell(rng, plan.scene)}".replace("{who}", named)
     return tell(rng, plan.scene).replace("{who}", hero.titled)
 
 
 def build_story(rng: random.Random, plan: Plot | None = None) -> Story:
-    """Draw one story, of the given plan or of a random one."""
-    if plan is None:
-        plan = pick(rng, PLOTS)
+    """Draw one story, of the given plan or of a random one, of at most `MAX_WORDS` words."""
+    story = _draw_story(rng, plan or pick(rng, PLOTS))
+    while len(story.text.split()) > MAX_WORDS:
+        story = _draw_story(rng, plan or pick(rng, PLOTS))
+    return story
+
+
+def _draw_story(rng: random.Random, plan: Plot) -> Story:
     hero = _draw_character(rng, pick(rng, plan.heroes), female=chance(rng, 0.5))
     friend = _draw_friend(rng, plan, hero)
-    adult_name, adult_female = pick(rng, plan.grown_ups)
+    gender = _draw_gender_beside(rng, hero)
+    adult_name, adult_female = pick(rng, [who for who in plan.grown_ups if who[1] == gender])
     adult = Character(adult_name, adult_name, adult_female, adult_name)
     slots: dict[str, object] = {"hero": hero, "friend": friend, "adult": adult}
     for slot, pool in plan.props.items():
@@ -109,7 +123,7 @@ def build_story(rng: random.Random, plan: Plot | None = None) -> Story:
         tell(rng, plan.ending),
     ]
     pattern = (" " if chance(rng, 0.5) else "\n\n").join(paragraphs)
-    cast = [hero]
+    cast = [hero, *plan.extras]
     cast += [friend] if "{friend" in pattern else []
     cast += [adult] if "{adult" in pattern else []
     return Story(pattern.format_map(slots), plan.name, hero, tuple(cast))

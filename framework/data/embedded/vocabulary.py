@@ -133,12 +133,14 @@ def things(noun: str, looks: str, **properties: str) -> tuple[Thing, ...]:
     return tuple(Thing(noun, look, **properties) for look in looks.split())
 
 
-BOYS = tuple("Tom Tim Ben Max Sam Jack Leo Bob Joe Billy Adam Dan Nick Finn Will Luke Henry Peter".split())
-GIRLS = tuple("Lily Mia Anna Sue Lucy Sara Emma Amy Jane Mary Ella Rose Kate Zoe Nora Molly Julia Alice".split())
+# The first few names are drawn more often: a reader tries them first, and a small model knows them best.
+BOYS = (*("Tom", "Tim", "Ben", "Max") * 3, *"Sam Jack Leo Bob Joe Billy Adam Dan Nick Finn Luke Henry Peter".split())
+GIRLS = (*("Lily", "Mia", "Anna", "Sue") * 3, *"Lucy Sara Emma Amy Jane Mary Ella Kate Zoe Nora Molly Alice".split())
 MALE_ANIMALS = tuple("Pip Benny Oscar Milo Toby Bruno Rusty Teddy Gus Otto".split())
 FEMALE_ANIMALS = tuple("Daisy Bella Hazel Ruby Luna Poppy Olive Penny Coco Millie".split())
 
-CHILDREN = ("boy", "girl")
+FEMALE_KIND = {"boy": "girl", "man": "woman"}  # animals are called the same either way
+CHILDREN = ("boy",)
 FOREST_ANIMALS = ("rabbit", "mouse", "squirrel", "fox", "bear", "hedgehog", "frog", "turtle", "deer", "badger")
 SMALL_FOREST_ANIMALS = ("rabbit", "mouse", "squirrel", "hedgehog", "frog")
 
@@ -153,7 +155,7 @@ SMALL_TOYS = (
     *things("toy boat", "blue white little"),
     *things("toy dinosaur", "green orange little"),
     *things("toy horse", "white brown"),
-    *things("hat", "red blue yellow"),
+    *things("toy bunny", "white soft little"),
     *things("toy duck", "yellow little"),
 )
 BREAKABLE_TOYS = (
@@ -171,8 +173,8 @@ SHARED_TOYS = (
     *things("bucket", "red blue green"),
     *things("shovel", "red blue yellow"),
     *things("toy boat", "white blue"),
-    *things("scooter", "red green blue"),
     *things("toy plane", "white red"),
+    *things("toy train", "blue green"),
 )
 FLYING_TOYS = (
     *things("kite", "red blue yellow orange green", using="flying", moves="flew up and up"),
@@ -187,21 +189,22 @@ LOST_ANIMALS = (
     *things("chick", "yellow little", food="corn", sound="Peep"),
     *things("bunny", "white gray little brown", food="carrots", sound="Squeak"),
 )
+BOATS = (*things("boat", "little white blue red"), *things("paper boat", "white yellow"))
 BIRDS = things("bird", "blue brown little yellow red gray")
-PETS = things("dog", "big brown white black spotted happy")
+PETS = things("dog", "big brown white black spotted")
 RIDES = (*things("bike", "red blue green new yellow"), *things("scooter", "red blue green new"))
 DRUMS = (*things("drum", "red blue big new"), *things("horn", "shiny yellow new"))
 NEW_FOODS = (
-    *things("soup", "green orange hot"),
-    *things("carrot", "orange big"),
-    *things("salad", "green big"),
+    *things("salad", "green fresh"),
     *things("fish", "white hot"),
     *things("fruit", "yellow orange"),
+    *things("pumpkin", "orange hot"),
+    *things("rice", "yellow hot"),
+    *things("corn", "yellow hot"),
 )
 CAKES = (
     *things("cake", "big chocolate apple lemon"),
     *things("pie", "apple big cherry berry"),
-    *things("bread", "sweet banana"),
 )
 SEEDS = (
     *things("sunflower", "yellow tall"),
@@ -209,7 +212,7 @@ SEEDS = (
     *things("tomato plant", "green tall"),
     *things("bean plant", "green tall"),
 )
-HATS = (*things("hat", "red blue black old"), *things("scarf", "red blue green warm"))
+HATS = (*things("hat", "red blue black old green"), *things("cap", "red blue orange"))
 UMBRELLAS = things("umbrella", "red yellow blue green big")
 SCARY_SHAPES = (
     *things("coat", "long old big"),
@@ -218,7 +221,7 @@ SCARY_SHAPES = (
     *things("hat", "tall black"),
 )
 SPILLS = (*things("milk", "cold white"), *things("juice", "red orange purple"), *things("paint", "blue red green"))
-CRAFTS = (*things("picture", "pretty big"), *things("card", "pretty big yellow"), *things("paper crown", "gold"))
+CRAFTS = (*things("picture", "pretty big"), *things("card", "pretty big yellow"), *things("drawing", "funny pretty"))
 BLANKETS = things("blanket", "blue soft red yellow warm")
 FOREST_FOODS = (
     *things("berries", "red sweet blue"),
@@ -238,7 +241,8 @@ FIELD = Place("field", "in", ("in the tall grass", "behind a rock", "under a bus
 OUTDOORS = (GARDEN, PARK, YARD, BEACH, PLAYGROUND, FARM, FIELD)
 PLAY_PLACES = (GARDEN, PARK, YARD, PLAYGROUND)
 TREE_PLACES = (GARDEN, PARK, YARD, FIELD)
-PICNIC_PLACES = (PARK, BEACH, FIELD)
+PICNIC_PLACES = (PARK, FIELD, GARDEN)
+STRAY_PLACES = (PARK, FIELD, PLAYGROUND)
 
 MARKET = Place("market", "at", ("by the apples", "near the bread", "next to the flowers"))
 ZOO = Place("zoo", "at", ("by the lions", "near the monkeys", "next to the elephants"))
@@ -254,8 +258,8 @@ WILD_PLACES = (FOREST, MEADOW, HILL)
 WHEN: dict[str, tuple[str, ...]] = {
     "any": ("One day", "One day", "One morning", "One afternoon", "One Saturday"),
     "sun": ("One day", "One day", "One sunny day", "One sunny morning", "One warm afternoon", "On a sunny day"),
-    "indoor": ("One day", "On a rainy day", "On a rainy day", "One cold day", "One rainy afternoon", "One morning"),
-    "rain": ("On a rainy day", "On a rainy day", "One rainy day", "One rainy morning", "One gray and rainy day"),
+    "indoor": ("One day", "One day", "On a rainy day", "On a rainy day", "One rainy afternoon", "One morning"),
+    "rain": ("On a rainy day", "On a rainy day", "On a rainy day", "One rainy day", "One rainy morning", "One gray and rainy day"),
     "snow": ("One snowy day", "On a snowy day", "One cold morning", "On a cold winter day"),
     "night": ("One night", "One dark night", "One evening", "Late one night"),
 }

@@ -1,0 +1,1 @@
+"""The loop and its hooks. ``python -m framework.train`` is one rank's entry point."""

@@ -1,0 +1,47 @@
+"""One rank's entry point: ``torchrun --nproc-per-node 2 -m framework.train CONFIG [key.path=value ...]``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from framework.config import load_config
+from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_REFUSED, ZerostreamError
+
+_USAGE = "usage: torchrun --nproc-per-node N -m framework.train CONFIG [key.path=value ...]"
+
+
+def main(arguments: list[str]) -> int:
+    """Trains as ``arguments`` (config file and overrides) say; returns the exit code."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_USAGE, file=sys.stderr)
+        return EXIT_FINISHED if arguments else EXIT_REFUSED
+    try:
+        config = load_config(Path(arguments[0]), arguments[1:])
+        from framework.train.session import train  # torch and transformers take seconds: a typing error must not
+
+        train(config)
+    except ZerostreamError as error:
+        _report(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _report("interrupted. To fix it: start the same command again: the run goes on from its last checkpoint.")
+        return EXIT_FAILED
+    return EXIT_FINISHED
+
+
+def _report(message: str) -> None:
+    """Says why this rank ends: to a person, and to torchrun, which shows the first rank's reason."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"zerostream: {message}", file=sys.stderr, flush=True)
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if error_file:
+        details = {"message": message, "extraInfo": {"timestamp": str(int(time.time())), "py_callstack": ""}}
+        Path(error_file).write_text(json.dumps({"message": details}), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""What the model has learned: loss on the validation shards, and stories from fixed prompts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from framework.config import BatchPlan, Config
+from framework.data.manifest import ShardManifest
+from framework.data.stream import validation_micro_batches
+from framework.data.tokenizer import Tokenizer
+from framework.engine import Engine
+from framework.model.generate import Sampling, generate_tokens
+from framework.plugins.interface import EvaluationMetric
+from framework.plugins.registry import active_plugins
+
+
+def summarise_loss(
+    loss_sum: float, tokens: int, text_bytes_per_token: float, further: Mapping[str, EvaluationMetric] | None = None
+) -> dict[str, float]:
+    """``loss`` (nats per token), ``perplexity``, ``bits_per_byte``, and what plugins add.
+
+    bits_per_byte = loss_sum / (ln 2 x bytes of UTF-8 text): it does not depend on the tokenizer. The losses of the
+    end-of-text tokens are in the sum, their bytes (they have none) are not.
+    """
+    loss = loss_sum / tokens
+    text_bytes = tokens * text_bytes_per_token
+    summary = {
+        "loss": loss,
+        "perplexity": math.exp(min(loss, 700.0)),
+        "bits_per_byte": loss_sum / (math.log(2) * text_bytes),
+    }
+    for name, metric in (further or {}).items():
+        summary[name] = metric(loss=loss, tokens=tokens, text_bytes=round(text_bytes))
+    return summary
+
+
+class Evaluator:
+    """Evaluates a run's engine. All ranks call every method together.
+
+    Args:
+        config: of the run.
+        plan: the batch arithmetic of this start.
+        manifest: of the shards.
+        tokenizer: theirs.
+        engine: what is evaluated.
+    """
+
+    def __init__(self, config: Config, plan: BatchPlan, manifest: ShardManifest, tokenizer: Tokenizer, engine: Engine) -> None:
+        self._config = config
+        self._plan = plan
+        self._manifest = manifest
+        self._tokenizer = tokenizer
+        self._engine = engine
+        self._plugin_metrics = {name: metric for active in active_plugins(config) for name, metric in active.plugin.metrics.items()}
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Metrics on the validation shards; the same on every rank."""
+        micro_batches = validation_micro_batches(
+            self._config.data.shards_dir,
+            self._manifest,
+            self._plan,
+            rank=self._engine.world.rank,
+            max_sequences=self._config.train.eval_max_sequences,
+        )
+        loss_sum, tokens = self._engine.evaluate(micro_batches)
+        bytes_per_token = self._manifest.text_bytes("validation") / self._manifest.tokens("validation")
+        return summarise_loss(loss_sum, tokens, bytes_per_token, self._plugin_metrics)
+
+    def write_stories(self) -> list[str]:
+        """Continues each of ``train.sample_prompts``, the same way at every evaluation.
+
+        Every rank generates the same tokens: under ZeRO stage 3 each forward pass gathers the parameters from all.
+        """
+        self._engine.model.eval()
+        sampling = Sampling(temperature=0.8, top_k=50, max_tokens=self._config.train.sample_max_tokens, seed=0)
+        stories = []
+        for prompt in self._config.train.sample_prompts:
+            tokens = generate_tokens(
+                self._engine.model,
+                self._tokenizer.encode(prompt),
+                sampling,
+                context_length=self._config.model.context_length,
+                end_of_text_id=self._tokenizer.end_of_text_id,
+            )
+            stories.append(prompt + self._tokenizer.decode(list(tokens)))
+        return stories

@@ -1,0 +1,154 @@
+"""The built-in hooks: what a run writes down and shows. Rank 0 alone has those that write."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from framework.config import Config, identity
+from framework.engine import World
+from framework.metrics.console import Console
+from framework.metrics.records import JsonLines, StepRecord
+from framework.metrics.tensorboard import TensorBoard
+from framework.run_dir import RunDir
+from framework.train.evaluation import Evaluator
+
+
+class RecordHook:
+    """``metrics.jsonl`` and ``eval.jsonl``."""
+
+    def __init__(self, run_dir: RunDir, resume_step: int) -> None:
+        self._metrics = JsonLines(run_dir.metrics, resume_step=resume_step)
+        self._evaluations = JsonLines(run_dir.evaluations, resume_step=resume_step)
+
+    def on_start(self, step: int) -> None: ...
+
+    def on_step(self, record: StepRecord) -> None:
+        self._metrics.append(record)
+
+    def on_evaluate(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._evaluations.append({"step": step, **metrics})
+
+    def on_finish(self, step: int) -> None:
+        self._metrics.close()
+        self._evaluations.close()
+
+
+class TensorBoardHook:
+    """Scalars every ``logging.every_steps``, evaluations, and the run's hyper-parameters with its last evaluation.
+
+    Args:
+        config: of the run.
+        resume_step: 0, or the step this start goes on from.
+        flops_per_token: of forward and backward.
+        peak_flops: what all ranks together could do in a second.
+    """
+
+    def __init__(self, config: Config, resume_step: int, flops_per_token: float, peak_flops: float) -> None:
+        self._config = config
+        self._board = TensorBoard(RunDir(config.run_dir).tensorboard, resume_step=resume_step)
+        self._flops_per_token = flops_per_token
+        self._peak_flops = peak_flops
+        self._last_evaluation: dict[str, float] = {}
+
+    def on_start(self, step: int) -> None: ...
+
+    def on_step(self, record: StepRecord) -> None:
+        if record.step % self._config.logging.every_steps and record.step != self._config.train.max_steps:
+            return
+        values = {
+            "train/loss": record.loss,
+            "train/learning_rate": record.lr,
+            "train/grad_norm": record.grad_norm,
+            "train/tokens": float(record.tokens),
+            "speed/tokens_per_second": record.tokens_per_second,
+            "speed/step_seconds": record.step_seconds,
+            "speed/data_wait_seconds": record.data_wait_seconds,
+            "speed/model_flops_utilisation": record.tokens_per_second * self._flops_per_token / self._peak_flops,
+            "memory/peak_bytes": float(record.peak_memory_bytes),
+        }
+        self._board.scalars(record.step, values)
+
+    def on_evaluate(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._last_evaluation = {f"validation/{name}": value for name, value in metrics.items()}
+        self._board.scalars(step, self._last_evaluation)
+
+    def show_stories(self, step: int, stories: list[str]) -> None:
+        """The samples of an evaluation."""
+        for number, story in enumerate(stories):
+            self._board.text(step, f"stories/{number}", story)
+
+    def on_finish(self, step: int) -> None:
+        if step == self._config.train.max_steps and self._last_evaluation:
+            final = {name.replace("validation/", "final/"): value for name, value in self._last_evaluation.items()}
+            self._board.hyper_parameters(dict(_flat_scalars(identity(self._config))), final)
+        self._board.close()
+
+
+class ConsoleHook:
+    """The progress bar or lines."""
+
+    def __init__(self, config: Config, console: Console) -> None:
+        self._config = config
+        self._console = console
+
+    def on_start(self, step: int) -> None:
+        self._console.begin(step, self._config.train.max_steps)
+
+    def on_step(self, record: StepRecord) -> None:
+        self._console.step(record, is_due=record.step % self._config.logging.every_steps == 0 or record.step == 1)
+
+    def on_evaluate(self, step: int, metrics: Mapping[str, float]) -> None:
+        self._console.evaluation(step, metrics)
+
+    def on_finish(self, step: int) -> None:
+        self._console.end()
+
+
+class StoryHook:
+    """Stories from fixed prompts at every evaluation, into ``samples/`` and TensorBoard. On every rank."""
+
+    def __init__(self, run_dir: RunDir, evaluator: Evaluator, world: World, board: TensorBoardHook | None) -> None:
+        self._run_dir = run_dir
+        self._evaluator = evaluator
+        self._world = world
+        self._board = board
+
+    def on_start(self, step: int) -> None: ...
+
+    def on_step(self, record: StepRecord) -> None: ...
+
+    def on_evaluate(self, step: int, metrics: Mapping[str, float]) -> None:
+        stories = self._evaluator.write_stories()
+        if not self._world.is_main:
+            return
+        self._run_dir.samples.mkdir(exist_ok=True)
+        path = self._run_dir.samples / f"step-{step:08d}.txt"
+        path.write_text("\n\n---\n\n".join(stories) + "\n", encoding="utf-8")
+        if self._board is not None:
+            self._board.show_stories(step, stories)
+
+    def on_finish(self, step: int) -> None: ...
+
+
+def write_result(run_dir: RunDir, values: Mapping[str, Any]) -> None:
+    """``result.json``, whole or not at all."""
+    temporary = run_dir.result.with_suffix(".json.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(values, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(run_dir.result)
+
+
+def _flat_scalars(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, bool | int | float | str]]:
+    flat: list[tuple[str, bool | int | float | str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flat_scalars(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            flat.append((f"{prefix}{key}", value))
+    return flat

@@ -1,0 +1,199 @@
+"""Builds one rank's parts from the config, trains, and writes the result. Everything is decided before it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from framework.checkpoint.store import CheckpointStore
+from framework.config import Config, dump_config
+from framework.data.manifest import TOKENIZER_FOLDER
+from framework.data.stream import Prefetcher, TrainStream
+from framework.data.tokenizer import Tokenizer
+from framework.engine import Engine, World, build_engine, join_world
+from framework.errors import StorageError
+from framework.metrics.console import Console, format_seconds
+from framework.metrics.hardware import describe_environment, peak_flops, training_flops_per_token
+from framework.metrics.records import read_json_lines
+from framework.model.build import build_model, count_parameters
+from framework.model.language_model import LanguageModel
+from framework.plugins.interface import Hook
+from framework.plugins.registry import active_plugins
+from framework.run_dir import RunDir
+from framework.train import preflight
+from framework.train.evaluation import Evaluator
+from framework.train.hooks import ConsoleHook, RecordHook, StoryHook, TensorBoardHook, write_result
+from framework.train.loop import Progress, run_loop
+
+
+def train(config: Config) -> None:
+    """Trains, or goes on with, the run that ``config`` describes. Every rank calls it, with the same config.
+
+    Raises:
+        UserError: something does not fit together; nothing has been written.
+        PreemptedError: stopped before the end, and saved.
+        ZerostreamError: as the loop and the checkpoints raise it.
+    """
+    _use_own_share_of_cores()
+    found = preflight.check(config, int(os.environ.get("WORLD_SIZE", "1")))
+    run_dir, console = RunDir(config.run_dir), Console()
+    with join_world(config.engine.timeout_seconds) as world, ExitStack() as stack:
+        # All ranks have looked before rank 0 writes, or a slow one would find a run directory in the making.
+        world.barrier()
+        model = build_model(config, found.manifest.vocab_size, found.manifest.end_of_text_id)
+        size = _ModelSize(config, model)
+        engine = build_engine(config, found.plan, world, model)
+        checkpoints = CheckpointStore(config, found.manifest.data_fingerprint, world)
+        world.from_main(lambda: _open_run_dir(config, run_dir, found.tokenizer, describe_environment(world.world_size, world.device)))
+        start = _resume(run_dir, checkpoints, engine)
+        if world.is_main:
+            console.say(_headline(config, found, size, world, start))
+        if start.step >= config.train.max_steps:
+            if world.is_main:
+                console.say(f"nothing to do: this run has taken its {config.train.max_steps} steps")
+            return
+        stream = TrainStream(
+            config.data.shards_dir, found.manifest, found.plan, lanes=config.data.lanes, seed=config.seed, rank=world.rank
+        )
+        batches = stack.enter_context(
+            Prefetcher(stream.steps(start.step), depth=config.data.prefetch_steps, pin_memory=world.device.type == "cuda")
+        )
+        evaluator = Evaluator(config, found.plan, found.manifest, found.tokenizer, engine)
+        hooks = _make_hooks(config, found, world, size, start, console, evaluator)
+        began = time.perf_counter()
+        end = run_loop(config, engine, batches, evaluator, checkpoints, hooks, start)
+        seconds = time.perf_counter() - began
+        if world.is_main:
+            result = _summarise(config, run_dir, world, size, start, end, seconds)
+            write_result(run_dir, result)
+            console.say(_closing_words(config, run_dir, result))
+
+
+class _ModelSize:
+    """Parameters and FLOPs, counted before ZeRO stage 3 partitions them away."""
+
+    def __init__(self, config: Config, model: LanguageModel) -> None:
+        self.parameters = count_parameters(model)
+        embeddings = _look_up_parameters(model)
+        self.flops_per_token = training_flops_per_token(
+            self.parameters, embeddings, config.model.layers, config.model.width, config.model.context_length
+        )
+
+
+def _look_up_parameters(model: LanguageModel) -> int:
+    """Weights that are only looked up; an embedding that is also the output matrix takes part in a product."""
+    output = getattr(model.transformer, "get_output_embeddings", lambda: None)()
+    embeddings = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    return sum(weight.numel() for weight in embeddings if output is None or weight is not output.weight)
+
+
+def _use_own_share_of_cores() -> None:
+    """On a CPU, ranks beside each other share the cores; torch alone would let each of them take all."""
+    if not torch.cuda.is_available():
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+
+
+def _open_run_dir(config: Config, run_dir: RunDir, tokenizer: Tokenizer, environment: dict[str, Any]) -> None:
+    try:
+        run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
+        run_dir.config.write_text(dump_config(config), encoding="utf-8")
+        run_dir.environment.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
+        run_dir.result.unlink(missing_ok=True)
+        tokenizer.save(run_dir.tokenizer)
+    except OSError as error:
+        raise StorageError(f"run_dir {run_dir.path} cannot be written: {error}", fix="free space, or choose another run_dir") from error
+
+
+def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Progress:
+    manifest = checkpoints.newest_verified()
+    if manifest is None:
+        return Progress()
+    checkpoints.load(manifest, engine)
+    tokens = next((line["tokens"] for line in read_json_lines(run_dir.metrics) if line["step"] == manifest.step), 0)
+    return Progress(manifest.step, tokens)
+
+
+def _make_hooks(
+    config: Config,
+    found: preflight.Preflight,
+    world: World,
+    size: _ModelSize,
+    start: Progress,
+    console: Console,
+    evaluator: Evaluator,
+) -> list[Hook]:
+    hooks: list[Hook] = []
+    run_dir = RunDir(config.run_dir)
+    board = None
+    if world.is_main:
+        hooks.append(RecordHook(run_dir, start.step))
+        if config.logging.tensorboard:
+            rate = peak_flops(world.device, config.engine.precision) * world.world_size
+            board = TensorBoardHook(config, start.step, size.flops_per_token, rate)
+        hooks.append(ConsoleHook(config, console))
+    world.barrier()
+    hooks.append(StoryHook(run_dir, evaluator, world, board))
+    if board is not None:
+        hooks.append(board)
+    for active in active_plugins(config):
+        if active.plugin.hooks is not None:
+            hooks += active.plugin.hooks(config, active.options)
+    return hooks
+
+
+def _headline(config: Config, found: preflight.Preflight, size: _ModelSize, world: World, start: Progress) -> str:
+    engine = config.engine
+    name = f"deepspeed ZeRO-{engine.zero_stage}" if engine.kind == "deepspeed" else "reference engine"
+    begin = f"going on at step {start.step}" if start.step else "from random weights"
+    return (
+        f"{config.model.architecture} with {size.parameters / 1e6:.1f}M parameters, {begin}; {name}, {engine.precision}, "
+        f"{world.world_size} ranks on {world.device.type}\n"
+        f"step: {found.plan}\n"
+        f"text: {found.manifest.tokens('train'):,} training tokens, "
+        f"{found.plan.tokens_per_step * config.train.max_steps / found.manifest.tokens('train'):.2f} epochs in "
+        f"{config.train.max_steps} steps; watch with `zerostream board {config.run_dir}`"
+    )
+
+
+def _summarise(
+    config: Config, run_dir: RunDir, world: World, size: _ModelSize, start: Progress, end: Progress, seconds: float
+) -> dict[str, Any]:
+    steps = read_json_lines(run_dir.metrics)
+    rates = sorted(line["tokens_per_second"] for line in steps)
+    evaluation = {key: value for key, value in read_json_lines(run_dir.evaluations)[-1].items() if key != "step"}
+    return {
+        "status": "finished",
+        "step": end.step,
+        "tokens": end.tokens,
+        "parameters": size.parameters,
+        "world_size": world.world_size,
+        "train_loss": steps[-1]["loss"],
+        "validation": evaluation,
+        "tokens_per_second_median": rates[len(rates) // 2],
+        "step_seconds_total": sum(line["step_seconds"] for line in steps),
+        "data_wait_fraction": sum(line["data_wait_seconds"] for line in steps) / sum(line["step_seconds"] for line in steps),
+        "peak_memory_bytes": max(line["peak_memory_bytes"] for line in steps),
+        "resumed_at_step": start.step,
+        "seconds_of_this_start": seconds,
+    }
+
+
+def _closing_words(config: Config, run_dir: RunDir, result: dict[str, Any]) -> str:
+    validation = result["validation"]
+    return (
+        f"\nfinished {result['step']} steps, {result['tokens']:,} tokens, in {format_seconds(result['seconds_of_this_start'])}\n"
+        f"  validation   {validation['bits_per_byte']:.4f} bits per byte, perplexity {validation['perplexity']:.2f}, "
+        f"loss {validation['loss']:.4f}\n"
+        f"  speed        {result['tokens_per_second_median']:,.0f} tokens/s, "
+        f"{100 * result['data_wait_fraction']:.2f}% of it waiting for data\n"
+        f"  memory       {result['peak_memory_bytes'] / 2**30:.2f} GiB at the peak of a rank\n"
+        f"  read         zerostream generate {config.run_dir} --prompt \"{config.train.sample_prompts[0] if config.train.sample_prompts else ''}\"\n"
+        f"  watch        zerostream board {config.run_dir}\n"
+        f"  take away    zerostream export {config.run_dir} DIR"
+    )

@@ -1,0 +1,151 @@
+"""Using what a run has learned: load its newest weights, continue prompts, evaluate, and export to Hugging Face's format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from framework.checkpoint.manifest import WEIGHTS_NAME, verify
+from framework.checkpoint.store import find_newest_verified
+from framework.config import Config, plan_batch
+from framework.data.manifest import load_manifest
+from framework.data.stream import IGNORED_TARGET, validation_micro_batches
+from framework.data.tokenizer import Tokenizer, load_tokenizer
+from framework.errors import CheckpointError, RunDirError, ShardError, StorageError, UserError
+from framework.model.build import build_model
+from framework.model.generate import Sampling, generate_tokens
+from framework.model.language_model import LanguageModel
+from framework.run_dir import RunDir
+from framework.train.evaluation import summarise_loss
+from framework.train.preflight import read_run_config
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model as a run left it at ``step``, in float32 and in evaluation mode, on the GPU if there is one."""
+
+    config: Config
+    tokenizer: Tokenizer
+    model: LanguageModel
+    step: int
+
+
+def load_trained(run_dir: Path, step: int | None = None) -> Trained:
+    """The newest checkpoint that verifies, or the one of ``step``.
+
+    Raises:
+        RunDirError: no run directory, or it has no such checkpoint yet.
+        CheckpointError: the checkpoint does not verify, or lacks a weight.
+    """
+    config = read_run_config(run_dir)
+    paths = RunDir(run_dir)
+    if step is None:
+        newest = find_newest_verified(paths)
+        if newest is None:
+            raise RunDirError(f"{run_dir} has no checkpoint yet", fix="wait for its first save (checkpoint.every_steps)")
+        step = newest.step
+    elif step in paths.checkpoint_steps():
+        verify(paths.checkpoint(step))
+    else:
+        there = ", ".join(map(str, paths.checkpoint_steps())) or "none"
+        raise RunDirError(f"{run_dir} has no checkpoint of step {step}", fix=f"choose one of these: {there}")
+    tokenizer = load_tokenizer(paths.tokenizer)
+    model = build_model(config, tokenizer.vocab_size, tokenizer.end_of_text_id)
+    _fill(model, paths.checkpoint(step) / WEIGHTS_NAME)
+    return Trained(config, tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), step)
+
+
+def _fill(model: LanguageModel, path: Path) -> None:
+    weights = load_file(path)
+    parameters = dict(model.named_parameters())
+    if parameters.keys() != weights.keys():
+        differing = sorted(parameters.keys() ^ weights.keys())
+        raise CheckpointError(f"{path} does not fit the model: {differing[0]} is not in both", fix="use the version that wrote it")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+
+
+def generate_text(trained: Trained, prompt: str, sampling: Sampling) -> Iterator[str]:
+    """Yields the continuation of ``prompt`` piece by piece; the pieces together are the text.
+
+    Raises:
+        UserError: the prompt leaves the model no room.
+    """
+    tokens = trained.tokenizer.encode(prompt)
+    limit = trained.config.model.context_length
+    if len(tokens) >= limit:
+        raise UserError(
+            f"the prompt has {len(tokens)} tokens, and the model reads {limit - 1} at most", fix="shorten the prompt"
+        )
+    return _decode_stream(trained, tokens, sampling)
+
+
+def _decode_stream(trained: Trained, prompt: list[int], sampling: Sampling) -> Iterator[str]:
+    """A character may take several tokens: what is not yet whole waits."""
+    chosen: list[int] = []
+    shown = ""
+    for token in generate_tokens(
+        trained.model,
+        prompt,
+        sampling,
+        context_length=trained.config.model.context_length,
+        end_of_text_id=trained.tokenizer.end_of_text_id,
+    ):
+        chosen.append(token)
+        text = trained.tokenizer.decode(chosen)
+        if not text.endswith("\ufffd"):
+            yield text[len(shown) :]
+            shown = text
+    rest = trained.tokenizer.decode(chosen)[len(shown) :]
+    if rest:
+        yield rest
+
+
+def evaluate_trained(trained: Trained, shards_dir: Path | None = None) -> dict[str, float]:
+    """Loss, perplexity and bits per byte on validation shards: the run's own, or those in ``shards_dir``.
+
+    Raises:
+        ShardError: they are missing, damaged, or were written with another tokenizer.
+    """
+    folder = shards_dir or trained.config.data.shards_dir
+    manifest = load_manifest(folder)
+    if manifest.tokenizer_fingerprint != trained.tokenizer.fingerprint:
+        raise ShardError(f"the shards in {folder} were written with another tokenizer than the run's", fix="name other shards")
+    device = next(trained.model.parameters()).device
+    plan = plan_batch(trained.config, 1)
+    loss_sum, tokens = 0.0, 0
+    with torch.no_grad():
+        for micro_batch in validation_micro_batches(folder, manifest, plan, rank=0):
+            moved = micro_batch.to(device)
+            loss_sum += float(trained.model(moved.input_ids, moved.targets))
+            tokens += int((micro_batch.targets != IGNORED_TARGET).sum())
+    return summarise_loss(loss_sum, tokens, manifest.text_bytes("validation") / manifest.tokens("validation"))
+
+
+def export(trained: Trained, folder: Path) -> None:
+    """Writes a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load, with the same logits in float32.
+
+    Raises:
+        UserError: the folder holds something already.
+        StorageError: it cannot be written.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty", fix="name a new folder")
+    model = trained.model.transformer
+    if not hasattr(model, "save_pretrained"):
+        raise UserError(
+            f"model.architecture {trained.config.model.architecture} is no transformers model", fix="export it with its plugin"
+        )
+    # The rows that only rounded the embedding up never had a meaning outside.
+    model.resize_token_embeddings(trained.tokenizer.vocab_size)
+    model.config.use_cache = True
+    try:
+        model.save_pretrained(folder)
+        trained.tokenizer.save_for_transformers(folder)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error}", fix="free space, or name another folder") from error

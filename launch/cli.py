@@ -1,0 +1,199 @@
+"""The ``zerostream`` command. Nothing heavy is imported before the command that needs it runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from framework.errors import EXIT_REFUSED, ZerostreamError
+
+app = typer.Typer(
+    name="zerostream",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train GPT-style language models, from a laptop's CPU to a cluster.\n\n"
+    "Begin with `make quickstart`, or: [bold]prepare[/bold] turns text into shards, [bold]train[/bold] learns from them, "
+    "[bold]board[/bold] shows it, [bold]generate[/bold] reads what was learned. Every key of a config can be set on the "
+    "command line, such as `engine.zero_stage=2`.",
+)
+
+ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as configs/quickstart.yaml.", show_default=False)]
+OverridesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Overrides, such as train.max_steps=50.", show_default=False)
+]
+RunDirArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run's folder, such as runs/quickstart.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output; logs go to standard error.")]
+StepOption = Annotated[int | None, typer.Option(help="Use the checkpoint of this step, not the newest.", show_default=False)]
+
+
+@app.command()
+def prepare(config: ConfigArgument, overrides: OverridesArgument = None, as_json: JsonOption = False) -> None:
+    """Turn text into shards: read the source, train or load the tokenizer, write tar shards and a manifest.
+
+    Stopped at any moment, the same command goes on with the finished shards and ends with the same bytes.
+    """
+    from framework.config import load_config
+    from launch.prepare import run_prepare
+
+    run_prepare(load_config(config, overrides or []), as_json=as_json)
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    nproc: Annotated[int, typer.Option(min=1, help="Ranks to start on this machine: one per GPU, or CPU processes.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and the plan; start nothing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train on this machine, the same as `torchrun --nproc-per-node N -m framework.train CONFIG`.
+
+    Started again, a run goes on from its newest checkpoint. Exit codes: 0 finished, 2 refused, 75 saved and wants to go on,
+    1 failed.
+    """
+    from framework.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    if dry_run:
+        from launch.dry_run import describe_run
+
+        _print_report(describe_run(loaded, nproc), as_json)
+        return
+    from framework.run_dir import RunDir
+    from framework.train.preflight import check
+    from launch.local import launch_ranks
+
+    check(loaded, nproc)
+    exit_code = launch_ranks(config, overrides or [], nproc)
+    result = RunDir(loaded.run_dir).result
+    if as_json and result.exists():
+        print(result.read_text(encoding="utf-8"), end="")
+    raise typer.Exit(exit_code)
+
+
+@app.command()
+def generate(
+    run_dir: RunDirArgument,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="How the story begins; may be given again.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token; 1 samples as the model believes.")] = 0.8,
+    top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens only.", show_default=False)] = None,
+    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this total probability.", show_default=False)] = None,
+    max_tokens: Annotated[int, typer.Option(help="Longest continuation; it also stops at end-of-text.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the sampling: the same seed tells the same story.")] = 0,
+    step: StepOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue prompts with what a run has learned, word by word."""
+    from framework.model.generate import Sampling
+    from framework.train.trained import generate_text, load_trained
+
+    sampling = Sampling(temperature, top_k, top_p, max_tokens, seed)
+    trained = load_trained(run_dir, step)
+    stories = []
+    for text in prompt or ["Once upon a time"]:
+        pieces = generate_text(trained, text, sampling)
+        if as_json:
+            stories.append({"prompt": text, "text": "".join(pieces)})
+            continue
+        print(text, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print("\n")
+    if as_json:
+        print(json.dumps({"run_dir": str(run_dir), "step": trained.step, "stories": stories}, ensure_ascii=False))
+
+
+@app.command()
+def evaluate(
+    run_dir: RunDirArgument,
+    shards: Annotated[Path | None, typer.Option(help="Validation shards of this folder, not the run's own.", show_default=False)] = None,
+    step: StepOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Loss, perplexity and bits per byte on the validation shards, in float32."""
+    from framework.train.trained import evaluate_trained, load_trained
+
+    trained = load_trained(run_dir, step)
+    _print_report({"run_dir": str(run_dir), "step": trained.step, **evaluate_trained(trained, shards)}, as_json)
+
+
+@app.command()
+def export(
+    run_dir: RunDirArgument,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.", show_default=False)],
+    step: StepOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a Hugging Face folder: AutoModelForCausalLM and AutoTokenizer load it and give the same logits."""
+    from framework.train.trained import export as export_trained
+    from framework.train.trained import load_trained
+
+    trained = load_trained(run_dir, step)
+    export_trained(trained, folder)
+    _print_report({"folder": str(folder), "step": trained.step, "load": f"AutoModelForCausalLM.from_pretrained({str(folder)!r})"}, as_json)
+
+
+@app.command()
+def board(
+    run_dir: Annotated[Path, typer.Argument(metavar="[RUN_DIR]", help="One run, or a folder of runs.")] = Path("runs"),
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 6006,
+    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is reached through the ssh tunnel it prints.")] = "127.0.0.1",
+) -> None:
+    """Start TensorBoard, and print the ssh tunnel line for a run on another machine."""
+    from launch.board import serve_board
+
+    serve_board(run_dir, host, port)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of config files; editors use it to complete and check them."""
+    from framework.config import config_json_schema
+
+    print(config_json_schema(), end="")
+
+
+def main() -> NoReturn:
+    """Runs the command line; a ``ZerostreamError`` becomes its last line and its exit code."""
+    try:
+        _add_plugin_commands()
+        app(standalone_mode=True)
+    except ZerostreamError as error:
+        print(f"zerostream: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("zerostream: interrupted. To fix it: run the same command again.", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(EXIT_REFUSED)  # not reached: standalone mode exits
+
+
+def _add_plugin_commands() -> None:
+    from framework.plugins.registry import installed_plugins
+
+    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    for plugin in installed_plugins().values():
+        for name, function in plugin.commands.items():
+            if name in own:
+                from framework.errors import PluginError
+
+                raise PluginError(f"plugin {plugin.name} brings a command {name!r} that is taken", fix="uninstall one of the two")
+            own.add(name)
+            app.command(name)(function)
+
+
+def _print_report(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False))
+        return
+    width = max(map(len, report))
+    for key, value in report.items():
+        text = f"{value:.4f}" if isinstance(value, float) else str(value)
+        first, *rest = text.rstrip("\n").split("\n")
+        print(f"{key:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest), sep="\n")

@@ -1,0 +1,56 @@
+"""``zerostream train --dry-run``: everything that can be known before a rank starts, without torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from framework.config import Config, dump_config, plan_batch
+from framework.errors import ShardError
+from framework.run_dir import RunDir
+
+
+def describe_run(config: Config, ranks: int) -> dict[str, Any]:
+    """The resolved config, the batch arithmetic, and what a start would do.
+
+    Raises:
+        BatchArithmeticError: the ranks do not fit.
+        UserError: shards or run directory are there and do not fit.
+    """
+    plan = plan_batch(config, ranks)
+    tokens = plan.tokens_per_step * config.train.max_steps
+    report: dict[str, Any] = {
+        "config": dump_config(config),
+        "step": str(plan),
+        "run": f"{config.train.max_steps} steps, {tokens:,} tokens; evaluation every {config.train.eval_every_steps}, "
+        f"checkpoint every {config.checkpoint.every_steps} steps (the newest {config.checkpoint.keep} stay)",
+        "engine": _describe_engine(config),
+        **_describe_start(config, ranks, tokens),
+    }
+    return report
+
+
+def _describe_engine(config: Config) -> str:
+    engine = config.engine
+    if engine.kind == "reference":
+        return f"reference (plain torch), {engine.precision}"
+    shards = ("replicates everything", "shards the optimizer", "shards optimizer and gradients", "shards everything")
+    return f"deepspeed ZeRO-{engine.zero_stage} ({shards[engine.zero_stage]}), {engine.precision}"
+
+
+def _describe_start(config: Config, ranks: int, tokens: int) -> dict[str, str]:
+    from framework.train.preflight import check
+
+    if not config.data.shards_dir.exists():
+        return {"text": f"no shards in {config.data.shards_dir} yet: run `zerostream prepare` first"}
+    try:
+        found = check(config, ranks)
+    except ShardError as error:
+        if (config.data.shards_dir / "manifest.json").exists():
+            raise
+        return {"text": str(error)}
+    available = found.manifest.tokens("train")
+    newest = found.newest_checkpoint
+    return {
+        "text": f"{available:,} training tokens in {len(found.manifest.split('train'))} shards: {tokens / available:.2f} epochs",
+        "start": f"goes on after step {newest.step}" if newest else f"from random weights, into {RunDir(config.run_dir).path}",
+    }

@@ -147,7 +147,9 @@ def _finished(config: Config, folder: Path, settings: Settings) -> ShardManifest
     manifest = load_manifest(folder)
     if manifest.settings_fingerprint != settings_fingerprint(settings):
         journal = Journal.load(folder)
-        refuse_other_settings(settings, folder, journal.settings if journal else None)
+        if journal is not None:
+            refuse_other_settings(settings, folder, journal.settings)
+        refuse_other_settings(settings, folder, None)
     for entry in manifest.shards:
         if size_of(folder / entry.name) != entry.size_bytes:
             raise ShardError(

@@ -6,16 +6,16 @@ parameters can learn from them to write whole, grammatical stories that stay on 
 
 How a story is made, from the largest choice to the smallest:
 
-1. A plan (`plots_*.py`) is drawn: lost toy, sharing, afraid of the dark, learning to swim ... It fixes what
-   happens and why, in five parts: opening, problem, attempts, solution, ending.
-2. The cast and the props are drawn once (`vocabulary.py`): a protagonist, perhaps a friend and a grown-up, a
-   thing with its color, a place with its hiding spots. They stay the same to the last line.
-3. Each part is a row of beats, and each beat has several phrasings, of which one is drawn (`grammar.py`).
-4. Inside a phrasing, inline choices vary the words, and slots are filled with the cast and props, with pronouns
+1. Plan (`plots_*.py`): lost toy, sharing, afraid of the dark, learning to swim ... It fixes what happens and
+   why, in five parts: opening, problem, attempts, solution, ending.
+2. Cast and props (`vocabulary.py`), drawn once: a protagonist, perhaps a friend and a grown-up, a thing with
+   its color, a place with its hiding spots. They stay the same to the last line.
+3. Beats and phrasing (`grammar.py`): each part is a row of beats, and one of each beat's phrasings is drawn.
+4. Slots: inside a phrasing, inline choices vary the words, and slots take the cast and props, with pronouns
    and articles that agree.
 
-For example, the phrasing `{hero} looked {spot}. There was {animal.a}! It was [alone and thin|all alone].` becomes
-"Lily looked under the bench. There was a gray kitten! It was all alone."
+For example, the beat `{hero} looked {spot}. There was {animal.a}! It was [alone and thin|all alone].` becomes
+"Lily looked under the slide. There was a gray kitten! It was all alone."
 
 Equal seeds give equal stories on every machine, and a longer run begins with the shorter one.
 """

@@ -1,8 +1,9 @@
 """How a plan becomes text: beats of alternative phrasings, inline choices, slots.
 
-A plan (`Plot`) is written as plain text. One line is one phrasing, lines without a blank between them are
-alternatives of the same beat, and a blank line starts the next beat. Inside a phrasing `[big|small]` is an inline
-choice (they nest) and `{hero}` or `{toy.a}` is a slot, filled once the story's cast and props are drawn.
+A plan (`Plot`) is written as plain text. One line is one phrasing (a long one goes on, indented, on the next
+line), lines without a blank between them are alternatives of the same beat, and a blank line starts the next
+beat. Inside a phrasing `[big|small]` is an inline choice (they nest) and `{hero}` or `{toy.a}` is a slot,
+filled once the story's cast and props are drawn.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _INNERMOST_CHOICE = re.compile(r"\[([^\[\]]*)\]")
 
 
 def pick(rng: random.Random, options: Sequence[T]) -> T:
-    """Draw one option. Only `Random.random` is promised to stay the same across Python versions, so use that."""
+    """Draw one option, by `Random.random` alone: only it promises the same draws in every Python version."""
     return options[int(rng.random() * len(options))]
 
 
@@ -33,8 +34,9 @@ def chance(rng: random.Random, probability: float) -> bool:
 
 def parse_beats(text: str) -> tuple[Beat, ...]:
     """Split a plan's text into beats (blank-line separated) of alternative phrasings (lines)."""
-    blocks = re.split(r"\n\s*\n", text.strip())
-    return tuple(tuple(line.strip() for line in block.splitlines()) for block in blocks)
+    text = re.sub(r"\n +", " ", text.strip())  # an indented line goes on with the one above it
+    blocks = text.split("\n\n")
+    return tuple(tuple(block.splitlines()) for block in blocks)
 
 
 def choose_phrasing(rng: random.Random, text: str) -> str:
@@ -54,9 +56,9 @@ def tell(rng: random.Random, beats: Sequence[Beat]) -> str:
 class Plot:
     """The plan of a kind of story, in the order it is told.
 
-    `trait` and `scene` make the opening; every scene phrasing begins with `{who}`, so it can follow "One day," or
-    begin the story by itself. `props` names the extra slots and the pools they are drawn from; `extras` are the side
-    characters that the text itself fixes, such as a baby sister.
+    `trait` and `scene` make the opening; every scene phrasing begins with `{who}`, so it can follow
+    "One day," or begin the story by itself. `props` names the extra slots and the pools they are drawn from;
+    `extras` are the side characters that the text itself fixes, such as a baby sister.
     """
 
     name: str

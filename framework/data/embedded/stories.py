@@ -7,7 +7,15 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from framework.data.embedded import plots_adventure, plots_animals, plots_home, plots_play
+from framework.data.embedded import (
+    plots_courage,
+    plots_family,
+    plots_forest,
+    plots_home,
+    plots_outside,
+    plots_pets,
+    plots_toys,
+)
 from framework.data.embedded.grammar import Plot, chance, choose_phrasing, pick, tell
 from framework.data.embedded.vocabulary import (
     BOYS,
@@ -22,18 +30,22 @@ from framework.data.embedded.vocabulary import (
 )
 
 PLOTS: tuple[Plot, ...] = (
-    *plots_play.PLOTS,
+    *plots_toys.PLOTS,
+    *plots_outside.PLOTS,
     *plots_home.PLOTS,
-    *plots_adventure.PLOTS,
-    *plots_animals.PLOTS,
+    *plots_family.PLOTS,
+    *plots_pets.PLOTS,
+    *plots_forest.PLOTS,
+    *plots_courage.PLOTS,
 )
 
 MAX_STORIES = 5_000_000
-"""Most stories one call yields: far below what the plans allow, so that repeats stay rare up to the last one."""
+"""Most stories one call yields: far below what the plans allow, so repeats stay rare up to the last one."""
 
 MAX_WORDS = 200
 """Longest story; the rare longer draws are drawn again."""
 
+_ONCE = (*("Once upon a time, there was",) * 4, "Once there was", "There was once")
 _SELF_CONTAINED_WHEN = ("any", "sun", "indoor")  # the other scenes need their weather or hour said first
 
 
@@ -47,7 +59,9 @@ class Story:
     characters: tuple[Character, ...]
 
 
-def _draw_character(rng: random.Random, kind: str, female: bool, avoid: str = "", role: str = "") -> Character:
+def _draw_character(
+    rng: random.Random, kind: str, female: bool, avoid: str = "", role: str = ""
+) -> Character:
     if kind in FEMALE_KIND:
         kind = FEMALE_KIND[kind] if female else kind
         names = GIRLS if female else BOYS
@@ -75,13 +89,17 @@ def _draw_friend(rng: random.Random, plan: Plot, hero: Character) -> Character:
 
 def _opening(rng: random.Random, plan: Plot, hero: Character) -> str:
     """Introduce the protagonist and set the scene, in one of the classic ways to begin a story."""
-    named = with_article(choose_phrasing(rng, "[little |little |small |young |]") + hero.kind) + f" named {hero}"
+    named = (
+        with_article(choose_phrasing(rng, "[little |little |small |young |]") + hero.kind) + f" named {hero}"
+    )
     when = pick(rng, WHEN[plan.when])
     style = rng.random()
     if style < 0.36:
-        start = pick(rng, ("Once upon a time, there was", "Once upon a time, there was", "Once there was", "There was once"))
+        start = pick(rng, _ONCE)
         who = pick(rng, (hero.name, hero.name, hero.he))
-        return f"{start} {named}. {tell(rng, plan.trait)} {when}, {tell(rng, plan.scene)}".replace("{who}", who)
+        return f"{start} {named}. {tell(rng, plan.trait)} {when}, {tell(rng, plan.scene)}".replace(
+            "{who}", who
+        )
     if style < 0.44:
         start = f"{hero} was {with_article(pick(rng, ('little', 'happy', 'kind', 'small')))} {hero.kind}."
         who = pick(rng, (hero.name, hero.he))

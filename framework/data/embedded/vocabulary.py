@@ -27,6 +27,7 @@ class Character:
     role: str = ""
 
     def __str__(self) -> str:
+        """The name alone."""
         return self.name
 
     @property
@@ -98,6 +99,7 @@ class Thing:
     sound: str = ""  # what the animal says
 
     def __str__(self) -> str:
+        """The look and the noun: "red ball"."""
         return f"{self.look} {self.noun}"
 
     @property
@@ -120,6 +122,7 @@ class Place:
     spots: tuple[str, ...]
 
     def __str__(self) -> str:
+        """The place with its article: "the garden"."""
         return f"the {self.name}"
 
     @property
@@ -128,20 +131,36 @@ class Place:
         return f"{self.preposition} the {self.name}"
 
 
+def names(listed: str) -> tuple[str, ...]:
+    """The names in a space-separated list."""
+    return tuple(listed.split())
+
+
 def things(noun: str, looks: str, **properties: str) -> tuple[Thing, ...]:
     """One `Thing` for each look in the space-separated `looks`."""
     return tuple(Thing(noun, look, **properties) for look in looks.split())
 
 
 # The first few names are drawn more often: a reader tries them first, and a small model knows them best.
-BOYS = (*("Tom", "Tim", "Ben", "Max") * 3, *"Sam Jack Leo Bob Joe Billy Adam Dan Nick Finn Luke Henry Peter".split())
-GIRLS = (*("Lily", "Mia", "Anna", "Sue") * 3, *"Lucy Sara Emma Amy Jane Mary Ella Kate Zoe Nora Molly Alice".split())
-MALE_ANIMALS = tuple("Pip Benny Oscar Milo Toby Bruno Rusty Teddy Gus Otto".split())
-FEMALE_ANIMALS = tuple("Daisy Bella Hazel Ruby Luna Poppy Olive Penny Coco Millie".split())
+BOYS = names("Tom Tim Ben Max") * 3 + names("Sam Jack Leo Bob Joe Billy Adam Dan Nick Finn Luke Henry Peter")
+GIRLS = names("Lily Mia Anna Sue") * 3 + names("Lucy Sara Emma Amy Jane Mary Ella Kate Zoe Nora Molly Alice")
+MALE_ANIMALS = names("Pip Benny Oscar Milo Toby Bruno Rusty Teddy Gus Otto")
+FEMALE_ANIMALS = names("Daisy Bella Hazel Ruby Luna Poppy Olive Penny Coco Millie")
 
 FEMALE_KIND = {"boy": "girl", "man": "woman"}  # animals are called the same either way
 CHILDREN = ("boy",)
-FOREST_ANIMALS = ("rabbit", "mouse", "squirrel", "fox", "bear", "hedgehog", "frog", "turtle", "deer", "badger")
+FOREST_ANIMALS = (
+    "rabbit",
+    "mouse",
+    "squirrel",
+    "fox",
+    "bear",
+    "hedgehog",
+    "frog",
+    "turtle",
+    "deer",
+    "badger",
+)
 SMALL_FOREST_ANIMALS = ("rabbit", "mouse", "squirrel", "hedgehog", "frog")
 
 PARENTS = (("mom", True), ("dad", False))
@@ -220,8 +239,16 @@ SCARY_SHAPES = (
     *things("teddy bear", "big brown"),
     *things("hat", "tall black"),
 )
-SPILLS = (*things("milk", "cold white"), *things("juice", "red orange purple"), *things("paint", "blue red green"))
-CRAFTS = (*things("picture", "pretty big"), *things("card", "pretty big yellow"), *things("drawing", "funny pretty"))
+SPILLS = (
+    *things("milk", "cold white"),
+    *things("juice", "red orange purple"),
+    *things("paint", "blue red green"),
+)
+CRAFTS = (
+    *things("picture", "pretty big"),
+    *things("card", "pretty big yellow"),
+    *things("drawing", "funny pretty"),
+)
 BLANKETS = things("blanket", "blue soft red yellow warm")
 FOREST_FOODS = (
     *things("berries", "red sweet blue"),
@@ -234,14 +261,15 @@ GARDEN = Place("garden", "in", ("under the bench", "behind the flowers", "by the
 PARK = Place("park", "at", ("under the slide", "behind a big tree", "by the swings", "next to the pond"))
 YARD = Place("yard", "in", ("by the fence", "behind the shed", "under a bush", "near the back door"))
 BEACH = Place("beach", "at", ("under a towel", "behind a big rock", "in the sand", "near the water"))
-PLAYGROUND = Place("playground", "at", ("under the slide", "by the swings", "behind the bench", "in the sand box"))
+PLAYGROUND = Place(
+    "playground", "at", ("under the slide", "by the swings", "behind the bench", "in the sand box")
+)
 FARM = Place("farm", "at", ("in the hay", "behind the barn", "by the pig pen", "under the old cart"))
 FIELD = Place("field", "in", ("in the tall grass", "behind a rock", "under a bush", "by the fence"))
 
 OUTDOORS = (GARDEN, PARK, YARD, BEACH, PLAYGROUND, FARM, FIELD)
 PLAY_PLACES = (GARDEN, PARK, YARD, PLAYGROUND)
 TREE_PLACES = (GARDEN, PARK, YARD, FIELD)
-PICNIC_PLACES = (PARK, FIELD, GARDEN)
 STRAY_PLACES = (PARK, FIELD, PLAYGROUND)
 
 MARKET = Place("market", "at", ("by the apples", "near the bread", "next to the flowers"))
@@ -253,13 +281,35 @@ CROWDED_PLACES = (MARKET, ZOO, TOY_STORE, FAIR)
 FOREST = Place("forest", "in", ("under a log", "behind an oak tree", "by the stream", "in the leaves"))
 MEADOW = Place("meadow", "in", ("in the tall grass", "behind a rock", "by the flowers", "under a bush"))
 HILL = Place("hill", "on", ("in the tall grass", "behind a rock", "under a tree"))
+PICNIC_PLACES = (PARK, FIELD, HILL)
 WILD_PLACES = (FOREST, MEADOW, HILL)
 
 WHEN: dict[str, tuple[str, ...]] = {
     "any": ("One day", "One day", "One morning", "One afternoon", "One Saturday"),
-    "sun": ("One day", "One day", "One sunny day", "One sunny morning", "One warm afternoon", "On a sunny day"),
-    "indoor": ("One day", "One day", "On a rainy day", "On a rainy day", "One rainy afternoon", "One morning"),
-    "rain": ("On a rainy day", "On a rainy day", "On a rainy day", "One rainy day", "One rainy morning", "One gray and rainy day"),
+    "sun": (
+        "One day",
+        "One day",
+        "One sunny day",
+        "One sunny morning",
+        "One warm afternoon",
+        "On a sunny day",
+    ),
+    "indoor": (
+        "One day",
+        "One day",
+        "On a rainy day",
+        "On a rainy day",
+        "One rainy afternoon",
+        "One morning",
+    ),
+    "rain": (
+        "On a rainy day",
+        "On a rainy day",
+        "On a rainy day",
+        "One rainy day",
+        "One rainy morning",
+        "One gray and rainy day",
+    ),
     "snow": ("One snowy day", "On a snowy day", "One cold morning", "On a cold winter day"),
     "night": ("One night", "One dark night", "One evening", "Late one night"),
 }

@@ -158,7 +158,10 @@ def test_jsonl_reads_one_field(tmp_path: Path) -> None:
     [
         ('{"text": "a"', "a.jsonl:2: not JSON"),
         ("[1]", "a.jsonl:2: a JSON list, not an object"),
-        ('{"txet": "a", "id": 1}', "a.jsonl:2: no field 'text' (there: txet, id). To fix it: set data.text_field=txet"),
+        (
+            '{"txet": "a", "id": 1}',
+            "a.jsonl:2: no field 'text' (there: txet, id). To fix it: set data.text_field=txet",
+        ),
         ('{"text": null}', "a.jsonl:2: field 'text' is null"),
         ('{"text": ["a"]}', "a.jsonl:2: field 'text' is a list"),
         ("[" * 100_000, "a.jsonl:2: not JSON"),
@@ -206,7 +209,9 @@ def test_parquet_reads_one_column(tmp_path: Path) -> None:
     assert 0 < meter.read_bytes <= (tmp_path / "a.parquet").stat().st_size
     assert read("parquet", tmp_path, text_field="kind", documents=400) == texts[:400]
     assert "column 'n' is int64, not text" in refused("parquet", tmp_path, text_field="n")
-    assert "(there: text, kind, n). To fix it: set data.text_field=text" in refused("parquet", tmp_path, text_field="txt")
+    assert "(there: text, kind, n). To fix it: set data.text_field=text" in refused(
+        "parquet", tmp_path, text_field="txt"
+    )
 
 
 def test_parquet_null_and_damage_are_named(tmp_path: Path) -> None:
@@ -271,7 +276,10 @@ def test_plugins_bring_sources(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_source_is_refused_with_the_nearest() -> None:
     message = refused("json")
-    assert "'json' is unknown (built in: embedded, text, jsonl, csv, parquet, hub; this config's plugins bring none)" in message
+    assert (
+        "'json' is unknown (built in: embedded, text, jsonl, csv, parquet, hub; this config's plugins bring none)"
+        in message
+    )
     assert "write data.source=jsonl" in message
 
 

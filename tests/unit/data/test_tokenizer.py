@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer, GPT2TokenizerFast
+from transformers import AutoTokenizer, GPT2TokenizerFast  # type: ignore[attr-defined]
 
 from framework.config.load import build_config
 from framework.config.schema import Config

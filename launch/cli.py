@@ -24,13 +24,22 @@ app = typer.Typer(
     "command line, such as `engine.zero_stage=2`.",
 )
 
-ConfigArgument = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file, such as configs/quickstart.yaml.", show_default=False)]
-OverridesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Overrides, such as train.max_steps=50.", show_default=False)
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="YAML file, such as configs/quickstart.yaml.", show_default=False)
 ]
-RunDirArgument = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run's folder, such as runs/quickstart.", show_default=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output; logs go to standard error.")]
-StepOption = Annotated[int | None, typer.Option(help="Use the checkpoint of this step, not the newest.", show_default=False)]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Overrides, such as train.max_steps=50.", show_default=False),
+]
+RunDirArgument = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="A run's folder, such as runs/quickstart.", show_default=False)
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output; logs go to standard error.")
+]
+StepOption = Annotated[
+    int | None, typer.Option(help="Use the checkpoint of this step, not the newest.", show_default=False)
+]
 
 
 @app.command()
@@ -42,15 +51,19 @@ def prepare(config: ConfigArgument, overrides: OverridesArgument = None, as_json
     from framework.config import load_config
     from launch.prepare import run_prepare
 
-    run_prepare(load_config(config, overrides or []), as_json=as_json)
+    run_prepare(load_config(config, overrides or []), as_json=as_json, config_name=str(config))
 
 
 @app.command()
 def train(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
-    nproc: Annotated[int, typer.Option(min=1, help="Ranks to start on this machine: one per GPU, or CPU processes.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and the plan; start nothing.")] = False,
+    nproc: Annotated[
+        int, typer.Option(min=1, help="Ranks to start on this machine: one per GPU, or CPU processes.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved config and the plan; start nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on this machine, the same as `torchrun --nproc-per-node N -m framework.train CONFIG`.
@@ -81,10 +94,19 @@ def train(
 @app.command()
 def generate(
     run_dir: RunDirArgument,
-    prompt: Annotated[list[str] | None, typer.Option("--prompt", "-p", help="How the story begins; may be given again.")] = None,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token; 1 samples as the model believes.")] = 0.8,
-    top_k: Annotated[int | None, typer.Option(help="Sample from the k likeliest tokens only.", show_default=False)] = None,
-    top_p: Annotated[float | None, typer.Option(help="Sample from the likeliest tokens of this total probability.", show_default=False)] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option("--prompt", "-p", help="How the story begins; may be given again.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(help="0 always takes the likeliest token; 1 samples as the model believes.")
+    ] = 0.8,
+    top_k: Annotated[
+        int | None, typer.Option(help="Sample from the k likeliest tokens only.", show_default=False)
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(help="Sample from the likeliest tokens of this total probability.", show_default=False),
+    ] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest continuation; it also stops at end-of-text.")] = 200,
     seed: Annotated[int, typer.Option(help="Of the sampling: the same seed tells the same story.")] = 0,
     step: StepOption = None,
@@ -113,7 +135,9 @@ def generate(
 @app.command()
 def evaluate(
     run_dir: RunDirArgument,
-    shards: Annotated[Path | None, typer.Option(help="Validation shards of this folder, not the run's own.", show_default=False)] = None,
+    shards: Annotated[
+        Path | None, typer.Option(help="Validation shards of this folder, not the run's own.", show_default=False)
+    ] = None,
     step: StepOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -137,14 +161,19 @@ def export(
 
     trained = load_trained(run_dir, step)
     export_trained(trained, folder)
-    _print_report({"folder": str(folder), "step": trained.step, "load": f"AutoModelForCausalLM.from_pretrained({str(folder)!r})"}, as_json)
+    _print_report(
+        {"folder": str(folder), "step": trained.step, "load": f"AutoModelForCausalLM.from_pretrained({str(folder)!r})"},
+        as_json,
+    )
 
 
 @app.command()
 def board(
     run_dir: Annotated[Path, typer.Argument(metavar="[RUN_DIR]", help="One run, or a folder of runs.")] = Path("runs"),
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 6006,
-    host: Annotated[str, typer.Option(help="Address to listen on; 127.0.0.1 is reached through the ssh tunnel it prints.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 127.0.0.1 is reached through the ssh tunnel it prints.")
+    ] = "127.0.0.1",
 ) -> None:
     """Start TensorBoard, and print the ssh tunnel line for a run on another machine."""
     from launch.board import serve_board
@@ -183,7 +212,9 @@ def _add_plugin_commands() -> None:
             if name in own:
                 from framework.errors import PluginError
 
-                raise PluginError(f"plugin {plugin.name} brings a command {name!r} that is taken", fix="uninstall one of the two")
+                raise PluginError(
+                    f"plugin {plugin.name} brings a command {name!r} that is taken", fix="uninstall one of the two"
+                )
             own.add(name)
             app.command(name)(function)
 

@@ -52,5 +52,7 @@ def _describe_start(config: Config, ranks: int, tokens: int) -> dict[str, str]:
     newest = found.newest_checkpoint
     return {
         "text": f"{available:,} training tokens in {len(found.manifest.split('train'))} shards: {tokens / available:.2f} epochs",
-        "start": f"goes on after step {newest.step}" if newest else f"from random weights, into {RunDir(config.run_dir).path}",
+        "start": f"goes on after step {newest.step}"
+        if newest
+        else f"from random weights, into {RunDir(config.run_dir).path}",
     }

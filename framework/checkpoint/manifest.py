@@ -1,10 +1,10 @@
 """A checkpoint's manifest: what makes a folder a checkpoint, and how it is verified. Standard library only.
 
-    checkpoints/step-00000100/
-      manifest.json          written last; every other file's size and SHA-256
-      engine/                what the engine wrote: one part per rank, or one in all
-      rank-00000.pt ...      each rank's random number generators
-      model.safetensors      full float32 weights, for generate, evaluate, export
+checkpoints/step-00000100/
+  manifest.json          written last; every other file's size and SHA-256
+  engine/                what the engine wrote: one part per rank, or one in all
+  rank-00000.pt ...      each rank's random number generators
+  model.safetensors      full float32 weights, for generate, evaluate, export
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from framework.durable import write_durably
 from framework.errors import CheckpointError
 
 FORMAT_VERSION = 1
@@ -48,11 +49,8 @@ class CheckpointManifest:
     format_version: int = FORMAT_VERSION
 
     def save(self, folder: Path) -> None:
-        """Writes and syncs ``manifest.json``."""
-        with (folder / MANIFEST_NAME).open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        """Writes ``manifest.json``, synced, whole or not at all."""
+        write_durably(folder / MANIFEST_NAME, json.dumps(asdict(self), indent=1).encode())
 
 
 def load_manifest(folder: Path) -> CheckpointManifest:
@@ -67,7 +65,9 @@ def load_manifest(folder: Path) -> CheckpointManifest:
         files = {name: FileEntry(**entry) for name, entry in values.pop("files").items()}
         manifest = CheckpointManifest(files=files, **values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"checkpoint {folder} has no readable manifest: {error}", fix="use an older checkpoint") from None
+        raise CheckpointError(
+            f"checkpoint {folder} has no readable manifest: {error}", fix="use an older checkpoint"
+        ) from None
     if manifest.format_version != FORMAT_VERSION:
         raise CheckpointError(
             f"checkpoint {folder} has format version {manifest.format_version}, this zerostream reads {FORMAT_VERSION}",
@@ -90,7 +90,9 @@ def verify(folder: Path) -> CheckpointManifest:
             found = "is missing" if size is None else f"has {size} bytes, not {expected.size_bytes}"
             raise CheckpointError(f"checkpoint file {path} {found}", fix="use an older checkpoint")
         if hash_file(path) != expected.sha256:
-            raise CheckpointError(f"checkpoint file {path} does not have its recorded SHA-256", fix="use an older checkpoint")
+            raise CheckpointError(
+                f"checkpoint file {path} does not have its recorded SHA-256", fix="use an older checkpoint"
+            )
     return manifest
 
 
@@ -109,12 +111,3 @@ def sync_and_describe(folder: Path, names: Iterable[str]) -> dict[str, FileEntry
             os.fsync(file.fileno())
             entries[name] = FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
     return entries
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames and new files of a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

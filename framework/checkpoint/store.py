@@ -12,10 +12,7 @@ The life of a save::
 
 from __future__ import annotations
 
-import errno
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +25,12 @@ from framework.checkpoint.manifest import (
     WEIGHTS_NAME,
     CheckpointManifest,
     sync_and_describe,
-    sync_folder,
     verify,
 )
 from framework.config import Config, identity_fingerprint
+from framework.durable import storage_errors, sync_folder
 from framework.engine import Engine, World
-from framework.errors import CheckpointError, StorageError
+from framework.errors import CheckpointError
 from framework.run_dir import RunDir
 
 
@@ -61,11 +58,13 @@ class CheckpointStore:
         target = self._run_dir.checkpoint(step)
         temporary = target.with_name(target.name + ".tmp")
         self._world.from_main(lambda: _make_empty(temporary))
-        with _storage_errors(temporary):
+        with storage_errors(temporary):
             engine.save(temporary / ENGINE_FOLDER)
         weights = engine.weights()
         self._world.together(lambda: self._write_own_files(temporary, weights))
-        names = self._world.from_main(lambda: sorted(str(p.relative_to(temporary)) for p in temporary.rglob("*") if p.is_file()))
+        names = self._world.from_main(
+            lambda: sorted(str(p.relative_to(temporary)) for p in temporary.rglob("*") if p.is_file())
+        )
         mine = names[self._world.rank :: self._world.world_size]
         described = self._world.together(lambda: sync_and_describe(temporary, mine))
         files = {name: entry for part in described for name, entry in part.items()}
@@ -90,7 +89,7 @@ class CheckpointStore:
             torch.cuda.set_rng_state(state["cuda"])
 
     def _write_own_files(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-        with _storage_errors(folder):
+        with storage_errors(folder):
             cuda = torch.cuda.get_rng_state() if self._world.device.type == "cuda" else None
             torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, folder / _rank_name(self._world.rank))
             if weights is not None:
@@ -109,7 +108,7 @@ class CheckpointStore:
             data_fingerprint=self._data_fingerprint,
             files=files,
         )
-        with _storage_errors(temporary):
+        with storage_errors(temporary):
             manifest.save(temporary)
             for folder in {temporary, *(path for path in temporary.rglob("*") if path.is_dir())}:
                 sync_folder(folder)
@@ -152,18 +151,7 @@ def _rank_name(rank: int) -> str:
 
 
 def _make_empty(folder: Path) -> None:
-    with _storage_errors(folder):
+    with storage_errors(folder):
         if folder.exists():
             shutil.rmtree(folder)
         (folder / ENGINE_FOLDER).mkdir(parents=True)
-
-
-@contextmanager
-def _storage_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        advice = "free some space" if error.errno == errno.ENOSPC else "make the folder writable"
-        raise StorageError(
-            f"checkpoint {folder} cannot be written: {error}", fix=f"{advice} and start again: the run goes on from its last checkpoint"
-        ) from error

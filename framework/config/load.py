@@ -1,6 +1,6 @@
 """From a YAML file and ``key.path=value`` overrides to a validated ``Config``, or a refusal that names the key.
 
-    config = load_config(Path("configs/quickstart.yaml"), ["engine.zero_stage=2", "train.max_steps=50"])
+config = load_config(Path("configs/quickstart.yaml"), ["engine.zero_stage=2", "train.max_steps=50"])
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
-        raise ConfigError(f"override {override!r} is not of the form key.path=value", fix="write it as train.max_steps=100")
+        raise ConfigError(
+            f"override {override!r} is not of the form key.path=value", fix="write it as train.max_steps=100"
+        )
     try:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError:
@@ -182,7 +184,8 @@ def _refuse_unknown_keys(values: dict[str, Any], section: type[BaseModel], prefi
                 values[key] = {}
             elif not isinstance(value, dict):
                 raise ConfigError(
-                    f"{prefix}{key} is {value!r}, but it is a section", fix=f"set a key below it: {', '.join(inner.model_fields)}"
+                    f"{prefix}{key} is {value!r}, but it is a section",
+                    fix=f"set a key below it: {', '.join(inner.model_fields)}",
                 )
             else:
                 _refuse_unknown_keys(value, inner, f"{prefix}{key}.")

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from framework.config.schema import Config
-from framework.data.durable import storage_errors, write_durably
 from framework.data.manifest import FORMAT_VERSION, MANIFEST_NAME, TOKENIZER_FOLDER, ShardEntry, Split
 from framework.data.shards import BLOCK_TOKENS
 from framework.data.sources import (
@@ -27,6 +26,7 @@ from framework.data.sources import (
     source_files,
 )
 from framework.data.tokenizer import DEFAULT_VOCAB_SIZE, TRAINING_TEXT_BYTES, Tokenizer
+from framework.durable import storage_errors, write_durably
 from framework.errors import ShardError
 
 JOURNAL_NAME = "prepare.journal.jsonl"

@@ -23,7 +23,6 @@ from typing import Literal, Protocol
 import numpy as np
 
 from framework.config.schema import Config
-from framework.data.durable import free_bytes, only_one_writer, storage_errors, sync_folder
 from framework.data.journal import (
     FinishedShard,
     Journal,
@@ -38,6 +37,7 @@ from framework.data.manifest import MANIFEST_NAME, SPLITS, TOKENIZER_FOLDER, Sha
 from framework.data.shards import ShardWriter, shard_name
 from framework.data.sources import EMBEDDED_DOCUMENTS, ReadMeter, has_validation_source, open_documents, source_files
 from framework.data.tokenizer import TRAINING_TEXT_BYTES, Tokenizer, build_tokenizer, load_tokenizer
+from framework.durable import free_bytes, only_one_writer, storage_errors, sync_folder
 from framework.errors import ShardError, SourceError, StorageError, TokenizerError
 
 LOCK_NAME = "prepare.lock"

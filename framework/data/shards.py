@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from framework.data.durable import storage_errors, sync_folder, temporary_of
 from framework.data.manifest import ShardEntry, Split
+from framework.durable import storage_errors, sync_folder, temporary_of
 from framework.errors import ShardError
 
 if TYPE_CHECKING:

@@ -156,9 +156,7 @@ def _open_of_plugin(config: Config, split: Split) -> Iterator[str]:
 
 def _described(data: DataConfig, split: Split) -> str:
     if data.source == "hub":
-        return (
-            f"data.path {data.path}, split {data.hub_validation_split if split == 'validation' else data.hub_split}"
-        )
+        return f"data.path {data.path}, split {data.hub_validation_split if split == 'validation' else data.hub_split}"
     if split == "validation":
         return f"data.validation_path {data.validation_path}"
     return f"data.path {data.path}" if data.path else f"data.source {data.source}"
@@ -180,9 +178,7 @@ def _refuse_empty(documents: Iterator[str], described: str) -> Iterator[str]:
 
 def _find_files(source: str, path: str | None, key: str) -> list[Path]:
     if not path:
-        raise SourceError(
-            f"{key} is missing for data.source {source}", fix=f"set {key} to a file, a folder or a glob"
-        )
+        raise SourceError(f"{key} is missing for data.source {source}", fix=f"set {key} to a file, a folder or a glob")
     expanded = Path(path).expanduser()
     if expanded.is_file():
         return [expanded]
@@ -191,9 +187,7 @@ def _find_files(source: str, path: str | None, key: str) -> list[Path]:
     if glob.has_magic(path):
         found = sorted(Path(match) for match in glob.glob(str(expanded), recursive=True) if Path(match).is_file())
         if not found:
-            raise SourceError(
-                f"{key} {path} matches no file", fix="correct the pattern; ** also descends into folders"
-            )
+            raise SourceError(f"{key} {path} matches no file", fix="correct the pattern; ** also descends into folders")
         return found
     raise SourceError(f"{key} {path} does not exist", fix=_suggest_path(expanded))
 

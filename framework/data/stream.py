@@ -34,11 +34,11 @@ import numpy.typing as npt
 import torch
 
 os.environ.setdefault("WDS_SECURE", "1")
-import webdataset  # noqa: E402  (reads WDS_SECURE when it is imported)
+import webdataset
 
-from framework.config.batch import BatchPlan  # noqa: E402
-from framework.data.manifest import ShardManifest, Split  # noqa: E402
-from framework.data.order import (  # noqa: E402
+from framework.config.batch import BatchPlan
+from framework.data.manifest import ShardManifest, Split
+from framework.data.order import (
     Address,
     SequenceOrder,
     document_order,
@@ -47,7 +47,7 @@ from framework.data.order import (  # noqa: E402
     rows_in,
     step_cursors,
 )
-from framework.data.shards import read_shard  # noqa: E402
+from framework.data.shards import read_shard
 
 IGNORED_TARGET = -100
 _HALF = 1 << 32
@@ -119,7 +119,13 @@ class SequenceReader:
     """
 
     def __init__(
-        self, shards_dir: Path, manifest: ShardManifest, split: Split, context_length: int, order: SequenceOrder, open_shards: int
+        self,
+        shards_dir: Path,
+        manifest: ShardManifest,
+        split: Split,
+        context_length: int,
+        order: SequenceOrder,
+        open_shards: int,
     ) -> None:
         self._shards_dir = shards_dir
         self._entries = manifest.split(split)
@@ -154,7 +160,10 @@ class SequenceReader:
 
 
 def epoch_tokens(
-    tokens: npt.NDArray[np.unsignedinteger[Any]], offsets: npt.NDArray[np.int64], documents: npt.NDArray[np.int64], end_of_text_id: int
+    tokens: npt.NDArray[np.unsignedinteger[Any]],
+    offsets: npt.NDArray[np.int64],
+    documents: npt.NDArray[np.int64],
+    end_of_text_id: int,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     """[tokens + 1]: end-of-text, then the shard's documents in the order ``documents``; the dtype stays."""
     lengths = np.diff(offsets)[documents]
@@ -167,7 +176,9 @@ def epoch_tokens(
     return text
 
 
-def make_micro_batch(sequences: Sequence[TokenSequence], micro_batch_size: int, context_length: int, end_of_text_id: int) -> MicroBatch:
+def make_micro_batch(
+    sequences: Sequence[TokenSequence], micro_batch_size: int, context_length: int, end_of_text_id: int
+) -> MicroBatch:
     """Stacks sequences; short rows and missing rows are padding (end-of-text in, ``IGNORED_TARGET`` out)."""
     input_ids = np.full((micro_batch_size, context_length), end_of_text_id, dtype=np.int64)
     targets = np.full((micro_batch_size, context_length), IGNORED_TARGET, dtype=np.int64)
@@ -256,7 +267,9 @@ class TrainStream:
             make_micro_batch(rows[first : first + size], size, self.plan.context_length, self.manifest.end_of_text_id)
             for first in range(0, len(rows), size)
         )
-        return StepBatch(step, micro_batches, sum(len(row.tokens) - 1 for row in rows), sum(map(digest_of, rows), start=Digest()))
+        return StepBatch(
+            step, micro_batches, sum(len(row.tokens) - 1 for row in rows), sum(map(digest_of, rows), start=Digest())
+        )
 
 
 def validation_micro_batches(

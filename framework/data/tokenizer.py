@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.config.schema import Config
-from framework.data.durable import storage_errors, write_durably
+from framework.durable import storage_errors, write_durably
 from framework.errors import TokenizerError
 
 if TYPE_CHECKING:
@@ -196,9 +196,7 @@ def _load_pretrained(path: str) -> Tokenizer:
     if folder.is_dir():
         return load_tokenizer(folder)
     if folder.is_file():
-        raise TokenizerError(
-            f"tokenizer.path {path} is a file", fix=f"name its folder: tokenizer.path={folder.parent}"
-        )
+        raise TokenizerError(f"tokenizer.path {path} is a file", fix=f"name its folder: tokenizer.path={folder.parent}")
     if not _HUB_NAME.fullmatch(path):
         raise TokenizerError(
             f"tokenizer.path {path} is neither a folder nor a hub name",

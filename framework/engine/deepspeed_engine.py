@@ -14,19 +14,19 @@ if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("DS_LOG_LEVEL", "warning")
 
-import deepspeed  # noqa: E402  (reads DS_ACCELERATOR when it is imported)
-from deepspeed.utils import logger as deepspeed_logger  # noqa: E402
-from deepspeed.utils import safe_get_full_fp32_param  # noqa: E402
+import deepspeed
+from deepspeed.utils import logger as deepspeed_logger
+from deepspeed.utils import safe_get_full_fp32_param
 
-from framework.config.batch import BatchPlan  # noqa: E402
-from framework.config.schema import Config  # noqa: E402
-from framework.data.stream import MicroBatch  # noqa: E402
-from framework.engine.deepspeed_config import deepspeed_config  # noqa: E402
-from framework.engine.engine import Engine  # noqa: E402
-from framework.engine.world import World  # noqa: E402
-from framework.errors import CheckpointError  # noqa: E402
-from framework.model.language_model import LanguageModel  # noqa: E402
-from framework.optim.adamw import build_optimizer  # noqa: E402
+from framework.config.batch import BatchPlan
+from framework.config.schema import Config
+from framework.data.stream import MicroBatch
+from framework.engine.deepspeed_config import deepspeed_config
+from framework.engine.engine import Engine
+from framework.engine.world import World
+from framework.errors import CheckpointError
+from framework.model.language_model import LanguageModel
+from framework.optim.adamw import build_optimizer
 
 _TAG = "zero"
 
@@ -81,7 +81,9 @@ class DeepSpeedEngine(Engine):
 
     def save(self, folder: Path) -> None:
         # `latest` is written before all ranks have finished; our manifest decides instead.
-        self._engine.save_checkpoint(str(folder), tag=_TAG, client_state={"universal_checkpoint_info": {}}, save_latest=False)
+        self._engine.save_checkpoint(
+            str(folder), tag=_TAG, client_state={"universal_checkpoint_info": {}}, save_latest=False
+        )
 
     def load(self, folder: Path) -> None:
         # DeepSpeed answers a folder it cannot read with (None, None) and a warning: that must not start from scratch.

@@ -45,7 +45,7 @@ class ReferenceEngine(Engine):
         return loss
 
     def _backward(self, loss_sum: torch.Tensor, target_tokens: int) -> None:
-        (loss_sum / target_tokens).backward()  # type: ignore[no-untyped-call]
+        (loss_sum / target_tokens).backward()
 
     def _step(self, lr: float) -> float:
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
@@ -66,13 +66,16 @@ class ReferenceEngine(Engine):
 
     def save(self, folder: Path) -> None:
         if self.world.is_main:
-            torch.save({"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / _STATE_NAME)
+            torch.save(
+                {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / _STATE_NAME
+            )
 
     def load(self, folder: Path) -> None:
         path = folder / _STATE_NAME
         if not path.is_file():
             raise CheckpointError(
-                f"{folder} was not written by engine.kind reference", fix="use the engine.kind that wrote it, or a new run_dir"
+                f"{folder} was not written by engine.kind reference",
+                fix="use the engine.kind that wrote it, or a new run_dir",
             )
         state = torch.load(path, map_location=self.world.device, weights_only=True)
         self.model.load_state_dict(state["model"])

@@ -78,11 +78,11 @@ class World:
             outcome = (None, error)
         outcomes: list[Any] = [None] * self.world_size
         dist.all_gather_object(outcomes, outcome)
-        for rank, (_, error) in enumerate(outcomes):
-            if isinstance(error, ZerostreamError):
-                raise error
-            if error is not None:
-                raise RuntimeError(f"rank {rank} failed: {error!r}") from error
+        for rank, (_, failure) in enumerate(outcomes):
+            if isinstance(failure, ZerostreamError):
+                raise failure
+            if failure is not None:
+                raise RuntimeError(f"rank {rank} failed: {failure!r}") from failure
         return [result for result, _ in outcomes]
 
 
@@ -90,14 +90,19 @@ class World:
 def join_world(timeout_seconds: int) -> Iterator[World]:
     """Joins the ranks that torchrun started, over NCCL with GPUs and gloo without; alone when nobody started us.
 
+    Ranks that have joined already are taken as they are.
+
     Raises:
         ConfigError: RANK, WORLD_SIZE or LOCAL_RANK are set only in part.
     """
+    if dist.is_initialized():  # the caller's ranks, and the caller's to end
+        yield World(dist.get_rank(), int(os.environ.get("LOCAL_RANK", "0")), dist.get_world_size(), _device())
+        return
     rank, local_rank, world_size = _read_environment()
-    on_gpu = torch.cuda.is_available()
+    device = _device()
+    on_gpu = device.type == "cuda"
     if on_gpu:
-        torch.cuda.set_device(local_rank)
-    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+        torch.cuda.set_device(device)
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         rank=rank,
@@ -111,15 +116,26 @@ def join_world(timeout_seconds: int) -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def _device() -> torch.device:
+    return (
+        torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if torch.cuda.is_available()
+        else torch.device("cpu")
+    )
+
+
 def _read_environment() -> tuple[int, int, int]:
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
     found = [name for name in names if name in os.environ]
     if not found:
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+        os.environ.update(
+            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
+        )
     elif len(found) < len(names):
         missing = ", ".join(name for name in names if name not in found)
         raise ConfigError(
-            f"the environment sets {', '.join(found)} but not {missing}", fix="start ranks with torchrun or `zerostream train`"
+            f"the environment sets {', '.join(found)} but not {missing}",
+            fix="start ranks with torchrun or `zerostream train`",
         )
     rank, local_rank, world_size = (int(os.environ[name]) for name in names)
     return rank, local_rank, world_size

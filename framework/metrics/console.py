@@ -7,9 +7,17 @@ import time
 from collections.abc import Mapping
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from framework.metrics.records import StepRecord
+from framework.plugins.interface import StepRecord
 
 _SMOOTHING = 0.9
 

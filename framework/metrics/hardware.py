@@ -26,7 +26,17 @@ _DEVICE_PEAK_FLOPS = {
     "V100": (125e12, 15.7e12),
     "T4": (65e12, 8.1e12),
 }
-_PACKAGES = ("torch", "deepspeed", "transformers", "datasets", "tokenizers", "webdataset", "tensorboard", "submitit", "numpy")
+_PACKAGES = (
+    "torch",
+    "deepspeed",
+    "transformers",
+    "datasets",
+    "tokenizers",
+    "webdataset",
+    "tensorboard",
+    "submitit",
+    "numpy",
+)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,7 +63,9 @@ def _measure_matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 
     return best
 
 
-def training_flops_per_token(parameters: int, embedding_parameters: int, layers: int, width: int, context_length: int) -> float:
+def training_flops_per_token(
+    parameters: int, embedding_parameters: int, layers: int, width: int, context_length: int
+) -> float:
     """Forward and backward FLOPs of one token: 6 per weight in a matrix product, and 12 x layers x width x context for
     attention (Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B). Look-ups count nothing, the output matrix does."""
     return 6.0 * (parameters - embedding_parameters) + 12.0 * layers * width * context_length
@@ -105,4 +117,6 @@ def _processor_name() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

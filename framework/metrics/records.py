@@ -5,28 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One line of ``metrics.jsonl``. ``loss`` is in nats per token; ``tokens`` is the run's total of targets so far.
-
-    ``step_seconds`` includes ``data_wait_seconds``, both of the slowest rank; ``peak_memory_bytes`` is the largest of any rank.
-    """
-
-    step: int
-    tokens: int
-    loss: float
-    lr: float
-    grad_norm: float
-    step_seconds: float
-    tokens_per_second: float
-    data_wait_seconds: float
-    peak_memory_bytes: int
-    batch_digest: str
+from framework.plugins.interface import StepRecord
 
 
 class JsonLines:

@@ -17,20 +17,20 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, *, resume_step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point on each named curve."""
         for name, value in values.items():
-            self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, step)
 
     def text(self, step: int, name: str, text: str) -> None:
         """A text, shown as written."""
-        self._writer.add_text(name, text.replace("\n", "  \n"), step)  # type: ignore[no-untyped-call]
+        self._writer.add_text(name, text.replace("\n", "  \n"), step)
 
     def hyper_parameters(self, values: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
         """The run's row in the HPARAMS tab."""
-        self._writer.add_hparams(dict(values), dict(metrics), run_name=".")  # type: ignore[no-untyped-call]
+        self._writer.add_hparams(dict(values), dict(metrics), run_name=".")
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

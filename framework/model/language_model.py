@@ -34,7 +34,10 @@ class LanguageModel(nn.Module):
         """
         logits = self.logits(input_ids)
         return F.cross_entropy(
-            logits.float().reshape(-1, self.vocab_size), targets.reshape(-1), ignore_index=IGNORED_TARGET, reduction="sum"
+            logits.float().reshape(-1, self.vocab_size),
+            targets.reshape(-1),
+            ignore_index=IGNORED_TARGET,
+            reduction="sum",
         )
 
     def logits(self, input_ids: torch.Tensor) -> torch.Tensor:

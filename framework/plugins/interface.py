@@ -25,17 +25,23 @@ if TYPE_CHECKING:
     from framework.config.schema import Config, DataConfig
 
 
-class StepRecord(Protocol):
-    """What the loop measured in one step; one line of ``metrics.jsonl``."""
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of ``metrics.jsonl``. ``loss`` is in nats per token; ``tokens`` is the run's total of targets so far.
 
-    @property
-    def step(self) -> int: ...
-    @property
-    def loss(self) -> float: ...
-    @property
-    def lr(self) -> float: ...
-    @property
-    def grad_norm(self) -> float: ...
+    ``step_seconds`` includes ``data_wait_seconds``, both of the slowest rank; ``peak_memory_bytes`` is the largest of any rank.
+    """
+
+    step: int
+    tokens: int
+    loss: float
+    lr: float
+    grad_norm: float
+    step_seconds: float
+    tokens_per_second: float
+    data_wait_seconds: float
+    peak_memory_bytes: int
+    batch_digest: str
 
 
 class Hook(Protocol):

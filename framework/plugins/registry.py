@@ -63,7 +63,9 @@ def _activate(name: str, options: dict[str, Any]) -> ActivePlugin:
     plugin = installed_plugins().get(name)
     if plugin is None:
         found = ", ".join(installed_plugins()) or "none"
-        raise PluginError(f"plugins.{name} is not installed (found: {found})", fix="install its package or remove the section")
+        raise PluginError(
+            f"plugins.{name} is not installed (found: {found})", fix="install its package or remove the section"
+        )
     if plugin.options is None:
         if options:
             raise PluginError(f"plugins.{name} takes no options, but has {', '.join(options)}", fix="remove them")

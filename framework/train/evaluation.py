@@ -46,13 +46,17 @@ class Evaluator:
         engine: what is evaluated.
     """
 
-    def __init__(self, config: Config, plan: BatchPlan, manifest: ShardManifest, tokenizer: Tokenizer, engine: Engine) -> None:
+    def __init__(
+        self, config: Config, plan: BatchPlan, manifest: ShardManifest, tokenizer: Tokenizer, engine: Engine
+    ) -> None:
         self._config = config
         self._plan = plan
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._engine = engine
-        self._plugin_metrics = {name: metric for active in active_plugins(config) for name, metric in active.plugin.metrics.items()}
+        self._plugin_metrics = {
+            name: metric for active in active_plugins(config) for name, metric in active.plugin.metrics.items()
+        }
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Metrics on the validation shards; the same on every rank."""

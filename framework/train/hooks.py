@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from framework.config import Config, identity
+from framework.durable import write_durably
 from framework.engine import World
 from framework.metrics.console import Console
-from framework.metrics.records import JsonLines, StepRecord
+from framework.metrics.records import JsonLines
 from framework.metrics.tensorboard import TensorBoard
+from framework.plugins.interface import StepRecord
 from framework.run_dir import RunDir
 from framework.train.evaluation import Evaluator
 
@@ -135,13 +136,7 @@ class StoryHook:
 
 def write_result(run_dir: RunDir, values: Mapping[str, Any]) -> None:
     """``result.json``, whole or not at all."""
-    temporary = run_dir.result.with_suffix(".json.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(run_dir.result)
+    write_durably(run_dir.result, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _flat_scalars(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, bool | int | float | str]]:

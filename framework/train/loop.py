@@ -19,9 +19,8 @@ from framework.data.stream import Prefetcher
 from framework.engine import Engine
 from framework.errors import PreemptedError
 from framework.metrics.hardware import peak_memory_bytes
-from framework.metrics.records import StepRecord
 from framework.optim.schedule import learning_rate
-from framework.plugins.interface import Hook
+from framework.plugins.interface import Hook, StepRecord
 from framework.train.evaluation import Evaluator
 
 
@@ -93,7 +92,8 @@ def run_loop(
             for hook in hooks:
                 hook.on_finish(record.step)
             raise PreemptedError(
-                f"stopped at step {record.step} of {config.train.max_steps}, saved", fix="start the same command again to go on"
+                f"stopped at step {record.step} of {config.train.max_steps}, saved",
+                fix="start the same command again to go on",
             )
     for hook in hooks:
         hook.on_finish(progress.step)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.checkpoint.manifest import CheckpointManifest, load_manifest as load_checkpoint_manifest
+from framework.checkpoint.manifest import CheckpointManifest
+from framework.checkpoint.manifest import load_manifest as load_checkpoint_manifest
 from framework.config import BatchPlan, Config, build_config, plan_batch, refuse_other_identity
 from framework.config.load import read_yaml
 from framework.data.manifest import TOKENIZER_FOLDER, ShardManifest, load_manifest
@@ -88,7 +89,9 @@ def _refuse_missing_shards(shards_dir: Path, manifest: ShardManifest) -> None:
         size = path.stat().st_size if path.is_file() else None
         if size != entry.size_bytes:
             found = "is missing" if size is None else f"has {size} bytes, its manifest says {entry.size_bytes}"
-            raise ShardError(f"shard {path} {found}", fix=f"copy it again, or remove {shards_dir} and run `zerostream prepare`")
+            raise ShardError(
+                f"shard {path} {found}", fix=f"copy it again, or remove {shards_dir} and run `zerostream prepare`"
+            )
 
 
 def _fitting_checkpoint(config: Config, manifest: ShardManifest, ranks: int) -> CheckpointManifest | None:
@@ -97,7 +100,8 @@ def _fitting_checkpoint(config: Config, manifest: ShardManifest, ranks: int) -> 
         refuse_other_identity(config, read_run_config(config.run_dir), config.run_dir)
     elif run_dir.path.exists() and any(run_dir.path.iterdir()):
         raise RunDirError(
-            f"run_dir {run_dir.path} is not empty and holds no run ({run_dir.config.name} is missing)", fix="choose another run_dir"
+            f"run_dir {run_dir.path} is not empty and holds no run ({run_dir.config.name} is missing)",
+            fix="choose another run_dir",
         )
     newest = _newest_readable(run_dir)
     if newest is None:
@@ -123,7 +127,12 @@ def _newest_readable(run_dir: RunDir) -> CheckpointManifest | None:
 def _refuse_other_sharding(config: Config, newest: CheckpointManifest, ranks: int) -> None:
     engine = config.engine
     zero_stage = engine.zero_stage if engine.kind == "deepspeed" else 0
-    mine = {"ranks": ranks, "engine.kind": engine.kind, "engine.zero_stage": zero_stage, "engine.precision": engine.precision}
+    mine = {
+        "ranks": ranks,
+        "engine.kind": engine.kind,
+        "engine.zero_stage": zero_stage,
+        "engine.precision": engine.precision,
+    }
     theirs = dict(zip(mine, (newest.world_size, newest.engine_kind, newest.zero_stage, newest.precision), strict=True))
     differing = [f"{key} {theirs[key]} (now {value})" for key, value in mine.items() if theirs[key] != value]
     if differing:
@@ -141,8 +150,12 @@ def read_run_config(run_dir: Path) -> Config:
     """
     path = RunDir(run_dir).config
     if not path.is_file():
-        raise RunDirError(f"{run_dir} is no run directory ({path.name} is missing)", fix="name the run_dir of a training run")
+        raise RunDirError(
+            f"{run_dir} is no run directory ({path.name} is missing)", fix="name the run_dir of a training run"
+        )
     try:
         return build_config(read_yaml(path), origin=str(path))
     except (ConfigError, PluginError) as error:
-        raise RunDirError(error.cause, fix="this run was made by another version of zerostream or its plugins") from None
+        raise RunDirError(
+            error.cause, fix="this run was made by another version of zerostream or its plugins"
+        ) from None

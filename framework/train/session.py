@@ -12,7 +12,6 @@ import torch
 
 from framework.checkpoint.store import CheckpointStore
 from framework.config import Config, dump_config
-from framework.data.manifest import TOKENIZER_FOLDER
 from framework.data.stream import Prefetcher, TrainStream
 from framework.data.tokenizer import Tokenizer
 from framework.engine import Engine, World, build_engine, join_world
@@ -47,9 +46,15 @@ def train(config: Config) -> None:
         world.barrier()
         model = build_model(config, found.manifest.vocab_size, found.manifest.end_of_text_id)
         size = _ModelSize(config, model)
+        # The same weights on every rank, but dropout masks of its own.
+        torch.manual_seed((config.seed << 16) + 1 + world.rank)
         engine = build_engine(config, found.plan, world, model)
         checkpoints = CheckpointStore(config, found.manifest.data_fingerprint, world)
-        world.from_main(lambda: _open_run_dir(config, run_dir, found.tokenizer, describe_environment(world.world_size, world.device)))
+        world.from_main(
+            lambda: _open_run_dir(
+                config, run_dir, found.tokenizer, describe_environment(world.world_size, world.device)
+            )
+        )
         start = _resume(run_dir, checkpoints, engine)
         if world.is_main:
             console.say(_headline(config, found, size, world, start))
@@ -58,10 +63,17 @@ def train(config: Config) -> None:
                 console.say(f"nothing to do: this run has taken its {config.train.max_steps} steps")
             return
         stream = TrainStream(
-            config.data.shards_dir, found.manifest, found.plan, lanes=config.data.lanes, seed=config.seed, rank=world.rank
+            config.data.shards_dir,
+            found.manifest,
+            found.plan,
+            lanes=config.data.lanes,
+            seed=config.seed,
+            rank=world.rank,
         )
         batches = stack.enter_context(
-            Prefetcher(stream.steps(start.step), depth=config.data.prefetch_steps, pin_memory=world.device.type == "cuda")
+            Prefetcher(
+                stream.steps(start.step), depth=config.data.prefetch_steps, pin_memory=world.device.type == "cuda"
+            )
         )
         evaluator = Evaluator(config, found.plan, found.manifest, found.tokenizer, engine)
         hooks = _make_hooks(config, found, world, size, start, console, evaluator)
@@ -107,7 +119,9 @@ def _open_run_dir(config: Config, run_dir: RunDir, tokenizer: Tokenizer, environ
         run_dir.result.unlink(missing_ok=True)
         tokenizer.save(run_dir.tokenizer)
     except OSError as error:
-        raise StorageError(f"run_dir {run_dir.path} cannot be written: {error}", fix="free space, or choose another run_dir") from error
+        raise StorageError(
+            f"run_dir {run_dir.path} cannot be written: {error}", fix="free space, or choose another run_dir"
+        ) from error
 
 
 def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Progress:
@@ -177,7 +191,8 @@ def _summarise(
         "validation": evaluation,
         "tokens_per_second_median": rates[len(rates) // 2],
         "step_seconds_total": sum(line["step_seconds"] for line in steps),
-        "data_wait_fraction": sum(line["data_wait_seconds"] for line in steps) / sum(line["step_seconds"] for line in steps),
+        "data_wait_fraction": sum(line["data_wait_seconds"] for line in steps)
+        / sum(line["step_seconds"] for line in steps),
         "peak_memory_bytes": max(line["peak_memory_bytes"] for line in steps),
         "resumed_at_step": start.step,
         "seconds_of_this_start": seconds,
@@ -186,6 +201,7 @@ def _summarise(
 
 def _closing_words(config: Config, run_dir: RunDir, result: dict[str, Any]) -> str:
     validation = result["validation"]
+    prompt = next(iter(config.train.sample_prompts), "Once upon a time")
     return (
         f"\nfinished {result['step']} steps, {result['tokens']:,} tokens, in {format_seconds(result['seconds_of_this_start'])}\n"
         f"  validation   {validation['bits_per_byte']:.4f} bits per byte, perplexity {validation['perplexity']:.2f}, "
@@ -193,7 +209,7 @@ def _closing_words(config: Config, run_dir: RunDir, result: dict[str, Any]) -> s
         f"  speed        {result['tokens_per_second_median']:,.0f} tokens/s, "
         f"{100 * result['data_wait_fraction']:.2f}% of it waiting for data\n"
         f"  memory       {result['peak_memory_bytes'] / 2**30:.2f} GiB at the peak of a rank\n"
-        f"  read         zerostream generate {config.run_dir} --prompt \"{config.train.sample_prompts[0] if config.train.sample_prompts else ''}\"\n"
+        f'  read         zerostream generate {config.run_dir} --prompt "{prompt}"\n'
         f"  watch        zerostream board {config.run_dir}\n"
         f"  take away    zerostream export {config.run_dir} DIR"
     )

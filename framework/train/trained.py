@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from framework.checkpoint.manifest import WEIGHTS_NAME, verify
 from framework.checkpoint.store import find_newest_verified
@@ -46,7 +47,9 @@ def load_trained(run_dir: Path, step: int | None = None) -> Trained:
     if step is None:
         newest = find_newest_verified(paths)
         if newest is None:
-            raise RunDirError(f"{run_dir} has no checkpoint yet", fix="wait for its first save (checkpoint.every_steps)")
+            raise RunDirError(
+                f"{run_dir} has no checkpoint yet", fix="wait for its first save (checkpoint.every_steps)"
+            )
         step = newest.step
     elif step in paths.checkpoint_steps():
         verify(paths.checkpoint(step))
@@ -64,7 +67,9 @@ def _fill(model: LanguageModel, path: Path) -> None:
     parameters = dict(model.named_parameters())
     if parameters.keys() != weights.keys():
         differing = sorted(parameters.keys() ^ weights.keys())
-        raise CheckpointError(f"{path} does not fit the model: {differing[0]} is not in both", fix="use the version that wrote it")
+        raise CheckpointError(
+            f"{path} does not fit the model: {differing[0]} is not in both", fix="use the version that wrote it"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -115,7 +120,9 @@ def evaluate_trained(trained: Trained, shards_dir: Path | None = None) -> dict[s
     folder = shards_dir or trained.config.data.shards_dir
     manifest = load_manifest(folder)
     if manifest.tokenizer_fingerprint != trained.tokenizer.fingerprint:
-        raise ShardError(f"the shards in {folder} were written with another tokenizer than the run's", fix="name other shards")
+        raise ShardError(
+            f"the shards in {folder} were written with another tokenizer than the run's", fix="name other shards"
+        )
     device = next(trained.model.parameters()).device
     plan = plan_batch(trained.config, 1)
     loss_sum, tokens = 0.0, 0
@@ -137,9 +144,10 @@ def export(trained: Trained, folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty", fix="name a new folder")
     model = trained.model.transformer
-    if not hasattr(model, "save_pretrained"):
+    if not isinstance(model, PreTrainedModel):
         raise UserError(
-            f"model.architecture {trained.config.model.architecture} is no transformers model", fix="export it with its plugin"
+            f"model.architecture {trained.config.model.architecture} is no transformers model",
+            fix="export it with its plugin",
         )
     # The rows that only rounded the embedding up never had a meaning outside.
     model.resize_token_embeddings(trained.tokenizer.vocab_size)

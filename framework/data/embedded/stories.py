@@ -59,9 +59,7 @@ class Story:
     characters: tuple[Character, ...]
 
 
-def _draw_character(
-    rng: random.Random, kind: str, female: bool, avoid: str = "", role: str = ""
-) -> Character:
+def _draw_character(rng: random.Random, kind: str, female: bool, avoid: str = "", role: str = "") -> Character:
     if kind in FEMALE_KIND:
         kind = FEMALE_KIND[kind] if female else kind
         names = GIRLS if female else BOYS
@@ -89,17 +87,13 @@ def _draw_friend(rng: random.Random, plan: Plot, hero: Character) -> Character:
 
 def _opening(rng: random.Random, plan: Plot, hero: Character) -> str:
     """Introduce the protagonist and set the scene, in one of the classic ways to begin a story."""
-    named = (
-        with_article(choose_phrasing(rng, "[little |little |small |young |]") + hero.kind) + f" named {hero}"
-    )
+    named = with_article(choose_phrasing(rng, "[little |little |small |young |]") + hero.kind) + f" named {hero}"
     when = pick(rng, WHEN[plan.when])
     style = rng.random()
     if style < 0.36:
         start = pick(rng, _ONCE)
         who = pick(rng, (hero.name, hero.name, hero.he))
-        return f"{start} {named}. {tell(rng, plan.trait)} {when}, {tell(rng, plan.scene)}".replace(
-            "{who}", who
-        )
+        return f"{start} {named}. {tell(rng, plan.trait)} {when}, {tell(rng, plan.scene)}".replace("{who}", who)
     if style < 0.44:
         start = f"{hero} was {with_article(pick(rng, ('little', 'happy', 'kind', 'small')))} {hero.kind}."
         who = pick(rng, (hero.name, hero.he))

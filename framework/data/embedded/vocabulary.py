@@ -261,9 +261,7 @@ GARDEN = Place("garden", "in", ("under the bench", "behind the flowers", "by the
 PARK = Place("park", "at", ("under the slide", "behind a big tree", "by the swings", "next to the pond"))
 YARD = Place("yard", "in", ("by the fence", "behind the shed", "under a bush", "near the back door"))
 BEACH = Place("beach", "at", ("under a towel", "behind a big rock", "in the sand", "near the water"))
-PLAYGROUND = Place(
-    "playground", "at", ("under the slide", "by the swings", "behind the bench", "in the sand box")
-)
+PLAYGROUND = Place("playground", "at", ("under the slide", "by the swings", "behind the bench", "in the sand box"))
 FARM = Place("farm", "at", ("in the hay", "behind the barn", "by the pig pen", "under the old cart"))
 FIELD = Place("field", "in", ("in the tall grass", "behind a rock", "under a bush", "by the fence"))
 

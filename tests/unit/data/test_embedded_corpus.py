@@ -154,9 +154,7 @@ def test_the_protagonist_stays(built: list[Story]) -> None:
 
 def test_nobody_else_is_named(built: list[Story]) -> None:
     # Capitalized words inside a sentence are the names of the cast (or how its grown-ups are called).
-    everyone = {story.hero.name for story in built} | {
-        who.name for story in built for who in story.characters
-    }
+    everyone = {story.hero.name for story in built} | {who.name for story in built for who in story.characters}
     for story in built:
         cast = {who.name for who in story.characters}
         assert not (set(re.findall(r"\b[A-Z][a-z]+\b", story.text)) & everyone) - cast, story.text

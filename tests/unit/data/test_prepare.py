@@ -17,12 +17,12 @@ import pytest
 
 from framework.config.load import build_config
 from framework.config.schema import Config
-from framework.data.durable import only_one_writer
 from framework.data.journal import JOURNAL_NAME
 from framework.data.manifest import ShardManifest, Split, load_manifest
 from framework.data.prepare import LOCK_NAME, prepare
 from framework.data.shards import read_shard
 from framework.data.tokenizer import END_OF_TEXT, load_tokenizer
+from framework.durable import only_one_writer
 from framework.errors import ShardError, SourceError, StorageError, UserError, ZerostreamError
 from launch.prepare import run_prepare
 

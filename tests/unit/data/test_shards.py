@@ -61,9 +61,7 @@ def test_the_entry_describes_the_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["train-000000.tar"]
 
 
-def test_members_are_blocks_of_plain_npy_without_time_or_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_members_are_blocks_of_plain_npy_without_time_or_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "BLOCK_TOKENS", 2000)
     entry = write(tmp_path, make_documents())
     with tarfile.open(tmp_path / entry.name) as tar:

@@ -58,10 +58,9 @@ quickstart: venv  ## prepare the embedded corpus, train with ZeRO on 2 ranks, re
 	zerostream prepare configs/quickstart.yaml
 	say zerostream train configs/quickstart.yaml --nproc 2
 	zerostream train configs/quickstart.yaml --nproc 2
-	for prompt in 'Once upon a time' 'On a rainy day, Tom was playing in the garden' 'Lily wanted'; do
-		say "zerostream generate runs/quickstart --prompt '$$prompt'"
-		zerostream generate runs/quickstart --prompt "$$prompt"
-	done
+	say zerostream generate runs/quickstart --temperature 0.5 --prompt ... --prompt ... --prompt ...
+	zerostream generate runs/quickstart --temperature 0.5 --prompt 'Once upon a time' \
+		--prompt 'On a rainy day, Tom was playing in the garden' --prompt 'Lily wanted'
 	printf '\nThe run is in runs/quickstart. See its curves with:\n\n  %s\n' \
 		'$(BIN)/zerostream board runs/quickstart'
 

@@ -228,3 +228,7 @@ def _print_report(report: dict[str, Any], as_json: bool) -> None:
         text = f"{value:.4f}" if isinstance(value, float) else str(value)
         first, *rest = text.rstrip("\n").split("\n")
         print(f"{key:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

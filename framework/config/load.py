@@ -149,8 +149,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         value = yaml.safe_load(text) if text else None
     except yaml.YAMLError:
         value = text
-    # YAML 1.1 reads 5e-4 as text: only a number with a dot may have an exponent there.
-    if isinstance(value, str):
+    # YAML 1.1 reads 5e-4 as text: only a number with a dot may have an exponent there. What is quoted stays text.
+    if isinstance(value, str) and value == text.strip():
         value = _number_or_text(value)
     *sections, leaf = key.split(".")
     target = values

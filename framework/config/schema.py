@@ -62,7 +62,7 @@ class ModelConfig(Section):
     def _fill_from_preset(cls, values: Any) -> Any:
         if not isinstance(values, dict) or values.get("preset") is None:
             return values
-        preset = MODEL_PRESETS.get(values["preset"])
+        preset = MODEL_PRESETS.get(str(values["preset"]))
         if preset is None:
             raise ValueError(f"preset {values['preset']!r} is not one of {', '.join(MODEL_PRESETS)}")
         return {**preset, **values}

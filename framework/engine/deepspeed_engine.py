@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from framework.model.language_model import LanguageModel
 from framework.optim.adamw import build_optimizer
 
 _TAG = "zero"
+
+# DeepSpeed calls collectives by names that torch has since given up; who trains can do nothing about it.
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
 class DeepSpeedEngine(Engine):

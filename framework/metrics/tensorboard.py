@@ -17,7 +17,7 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path, *, resume_step: int) -> None:
-        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1 if resume_step else None)
+        self._writer = SummaryWriter(str(folder), purge_step=resume_step + 1)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """One point on each named curve."""

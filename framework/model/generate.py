@@ -10,6 +10,9 @@ import torch
 from framework.errors import UserError
 from framework.model.language_model import LanguageModel
 
+_COLDEST = 1e-30
+"""Logits divided by less than this may overflow float32."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -23,7 +26,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         refused = [
-            (self.temperature < 0, f"temperature {self.temperature} is negative", "choose 0 (greedy) or more"),
+            (
+                not 0 <= self.temperature < float("inf"),
+                f"temperature {self.temperature} is no number from 0",
+                "choose 0 (greedy) or more",
+            ),
             (self.top_k is not None and self.top_k < 1, f"top-k {self.top_k} is below 1", "keep 1 token or more"),
             (
                 self.top_p is not None and not 0 < self.top_p <= 1,
@@ -39,7 +46,7 @@ class Sampling:
 
 def filter_logits(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """[vocab] logits at the temperature, with what top-k and top-p leave out at minus infinity."""
-    logits = logits / sampling.temperature
+    logits = logits / max(sampling.temperature, _COLDEST)
     if sampling.top_k is not None and sampling.top_k < logits.numel():
         threshold = torch.topk(logits, sampling.top_k).values[-1]
         logits = logits.masked_fill(logits < threshold, float("-inf"))
@@ -63,9 +70,13 @@ def generate_tokens(
     device = next(model.parameters()).device
     generator = torch.Generator(device="cpu").manual_seed(sampling.seed)
     tokens = [end_of_text_id, *prompt]
+    cache = None
     for _ in range(sampling.max_tokens):
-        window = torch.tensor([tokens[-context_length:]], dtype=torch.int64, device=device)
-        logits = model.logits(window)[0, -1].float().cpu()
+        if len(tokens) > context_length:
+            cache = None  # the window slides: every kept key would be at another position
+        unread = tokens[-1:] if cache is not None else tokens[-context_length:]
+        next_logits, cache = model.next_logits(torch.tensor([unread], dtype=torch.int64, device=device), cache)
+        logits = next_logits[0].float().cpu()
         if sampling.temperature == 0:
             token = int(logits.argmax())
         else:

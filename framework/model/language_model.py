@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import PreTrainedModel
 
 IGNORED_TARGET = -100
 
@@ -21,6 +24,8 @@ class LanguageModel(nn.Module):
         super().__init__()
         self.transformer = transformer
         self.vocab_size = vocab_size
+        # transformers' models keep keys and values unless told not to; a plugin's model need not know of that.
+        self._options = {"use_cache": False} if hasattr(transformer, "config") else {}
 
     def forward(self, input_ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Sum of the negative log-probabilities of the targets.
@@ -42,8 +47,23 @@ class LanguageModel(nn.Module):
 
     def logits(self, input_ids: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, vocab_size], unnormalised, in the model's precision."""
-        logits: torch.Tensor = self.transformer(input_ids=input_ids, use_cache=False).logits
+        logits: torch.Tensor = self.transformer(input_ids=input_ids, **self._options).logits
         return logits[..., : self.vocab_size]
+
+    def next_logits(self, input_ids: torch.Tensor, cache: Any = None) -> tuple[torch.Tensor, Any]:
+        """Logits of the token after ``input_ids``, and the keys and values to continue from.
+
+        Args:
+            input_ids: [batch, sequence] int64: the tokens that ``cache`` does not hold yet.
+            cache: what the previous call returned, or None at the beginning.
+
+        Returns:
+            [batch, vocab_size], and the new cache; None from a model that keeps none.
+        """
+        if not isinstance(self.transformer, PreTrainedModel):
+            return self.logits(input_ids)[:, -1], None
+        output = self.transformer(input_ids=input_ids, past_key_values=cache, use_cache=True)
+        return output.logits[:, -1, : self.vocab_size], output.past_key_values
 
     def log_probs(self, input_ids: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, vocab_size] float32: log-probability of each next token; ``exp`` sums to 1."""

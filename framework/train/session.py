@@ -62,6 +62,7 @@ def train(config: Config) -> None:
             if world.is_main:
                 console.say(f"nothing to do: this run has taken its {config.train.max_steps} steps")
             return
+        world.from_main(lambda: run_dir.result.unlink(missing_ok=True))
         stream = TrainStream(
             config.data.shards_dir,
             found.manifest,
@@ -116,7 +117,6 @@ def _open_run_dir(config: Config, run_dir: RunDir, tokenizer: Tokenizer, environ
         run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
         run_dir.config.write_text(dump_config(config), encoding="utf-8")
         run_dir.environment.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
-        run_dir.result.unlink(missing_ok=True)
         tokenizer.save(run_dir.tokenizer)
     except OSError as error:
         raise StorageError(

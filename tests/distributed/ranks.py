@@ -1,0 +1,43 @@
+"""Runs on every rank: trains one config after another in the same process group, and reports each exit code.
+
+torchrun --nproc-per-node N tests/distributed/ranks.py JOBS.json OUTCOMES.json
+
+Starting ranks and importing DeepSpeed takes longer than the tests themselves; here it is paid for once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from framework.config import load_config
+from framework.engine import join_world
+from framework.errors import ZerostreamError
+from framework.train.session import train
+
+
+def run_job(arguments: list[str]) -> dict[str, object]:
+    """The exit code that ``python -m framework.train`` would have, and the message."""
+    try:
+        train(load_config(Path(arguments[0]), arguments[1:]))
+    except ZerostreamError as error:
+        return {"exit_code": error.exit_code, "message": str(error)}
+    except Exception:
+        return {"exit_code": 1, "message": traceback.format_exc()}
+    return {"exit_code": 0, "message": ""}
+
+
+def main() -> None:
+    """Takes every job together with the other ranks; rank 0 writes the outcomes."""
+    jobs: dict[str, list[str]] = json.loads(Path(sys.argv[1]).read_text())
+    with join_world(120):
+        outcomes = {name: run_job(arguments) for name, arguments in jobs.items()}
+    if os.environ["RANK"] == "0":
+        Path(sys.argv[2]).write_text(json.dumps(outcomes))
+
+
+if __name__ == "__main__":
+    main()

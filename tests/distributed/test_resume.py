@@ -1,0 +1,71 @@
+"""Stop at a step, start again: the same digits, for every engine and precision, with dropout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from framework.checkpoint.manifest import WEIGHTS_NAME, verify
+from framework.metrics.records import read_json_lines
+from tests.distributed.conftest import ENGINES, PRECISIONS, RESUMED_STEPS, STOP_AT, Runs
+
+pytestmark = pytest.mark.distributed
+
+MEASURED = {"step_seconds", "tokens_per_second", "data_wait_seconds", "peak_memory_bytes"}
+
+
+def reproducible(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
+
+
+def final_weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "checkpoints" / f"step-{RESUMED_STEPS:08d}" / WEIGHTS_NAME)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_resumed_run_is_the_same_digit_for_digit(engine: str, precision: str, two_ranks: Runs) -> None:
+    whole, cut = f"whole-{engine}-{precision}", f"cut-{engine}-{precision}"
+    assert two_ranks.outcomes[f"{cut}-stopped"]["exit_code"] == 75
+    expected = two_ranks.metrics(whole)
+    assert [line["step"] for line in expected] == list(range(1, RESUMED_STEPS + 1))
+    assert reproducible(two_ranks.metrics(cut)) == reproducible(expected)
+    assert read_json_lines(two_ranks.path(cut) / "eval.jsonl") == read_json_lines(two_ranks.path(whole) / "eval.jsonl")
+    weights = final_weights(two_ranks.path(cut))
+    for name, expected_weight in final_weights(two_ranks.path(whole)).items():
+        assert torch.equal(weights[name], expected_weight), name
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_checkpoints_verify_and_hold_the_cursor(engine: str, two_ranks: Runs) -> None:
+    folder = two_ranks.path(f"cut-{engine}-fp32") / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [f"step-{STOP_AT:08d}", f"step-{RESUMED_STEPS:08d}"]
+    manifest = verify(folder / f"step-{STOP_AT:08d}")
+    assert (manifest.step, manifest.cursor, manifest.world_size) == (STOP_AT, STOP_AT * 8, 2)
+    assert WEIGHTS_NAME in manifest.files
+
+
+def test_dropout_was_on(two_ranks: Runs) -> None:
+    assert two_ranks.metrics("whole-zero1-fp32")[0]["loss"] != two_ranks.metrics("zero1")[0]["loss"]
+
+
+def test_another_seed_is_refused(two_ranks: Runs) -> None:
+    outcome = two_ranks.outcomes["another-seed"]
+    assert outcome["exit_code"] == 2
+    assert "seed 7 (there: 1337)" in outcome["message"]
+
+
+def test_another_engine_is_refused(two_ranks: Runs) -> None:
+    outcome = two_ranks.outcomes["another-engine"]
+    assert outcome["exit_code"] == 2
+    assert "engine.kind reference (now deepspeed)" in outcome["message"]
+
+
+def test_a_finished_run_stays_finished(two_ranks: Runs) -> None:
+    assert two_ranks.outcomes["nothing-to-do"]["exit_code"] == 0
+    assert (two_ranks.path("reference") / "result.json").exists()
+    assert len(two_ranks.metrics("reference")) == 20

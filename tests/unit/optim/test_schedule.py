@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from framework.config.schema import OptimizerConfig, ScheduleConfig
+from framework.optim.schedule import learning_rate
+
+
+def rate(step: int, *, lr: float = 1e-3, warmup: int = 10, floor: float = 0.1, steps: int = 110) -> float:
+    return learning_rate(
+        step, OptimizerConfig(lr=lr), ScheduleConfig(warmup_steps=warmup, final_lr_fraction=floor), steps
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.0), (1, 1e-4), (5, 5e-4), (10, 1e-3), (60, 5.5e-4), (110, 1e-4), (111, 1e-4), (10_000, 1e-4)],
+)
+def test_it_rises_to_the_peak_and_falls_to_the_floor(step: int, expected: float) -> None:
+    assert rate(step) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_fall_is_half_a_cosine() -> None:
+    for step in range(10, 111):
+        cosine = math.cos(math.pi * (step - 10) / 100)
+        assert rate(step) == pytest.approx(1e-4 + 9e-4 * (1 + cosine) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (1, 1.25e-07),
+        (2000, 2.5e-4),
+        (4000, 5e-4),
+        (10_000, 4.8510565162951536e-4),
+        (32_000, 2.75e-4),
+        (60_000, 5e-5),
+    ],
+)
+def test_the_recipe_of_gpt2_small_is_pinned(step: int, expected: float) -> None:
+    recipe = OptimizerConfig(lr=5e-4), ScheduleConfig(warmup_steps=4000)
+    assert learning_rate(step, *recipe, max_steps=60_000) == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_warmup_the_first_step_is_close_to_the_peak() -> None:
+    assert rate(1, warmup=0, steps=1000) == pytest.approx(1e-3, rel=1e-4)
+
+
+@pytest.mark.parametrize("steps", [3, 10])
+def test_a_run_shorter_than_its_warmup_never_reaches_beyond_it(steps: int) -> None:
+    assert [rate(step, steps=steps) for step in range(1, steps + 1)] == [
+        pytest.approx(1e-3 * step / 10) for step in range(1, steps + 1)
+    ]
+
+
+@given(
+    step=st.integers(1, 5000),
+    lr=st.floats(1e-6, 1.0),
+    warmup=st.integers(0, 2000),
+    floor=st.floats(0.0, 1.0),
+    steps=st.integers(1, 4000),
+)
+def test_it_is_pure_and_stays_between_zero_and_the_peak(
+    step: int, lr: float, warmup: int, floor: float, steps: int
+) -> None:
+    value = rate(step, lr=lr, warmup=warmup, floor=floor, steps=steps)
+    assert value == rate(step, lr=lr, warmup=warmup, floor=floor, steps=steps)
+    assert 0.0 <= value <= lr * (1 + 1e-9)
+    if step > warmup:
+        assert value >= floor * lr * (1 - 1e-9)
+
+
+@given(warmup=st.integers(0, 50), steps=st.integers(51, 200))
+def test_it_never_rises_after_the_warmup_nor_falls_during_it(warmup: int, steps: int) -> None:
+    values = [rate(step, warmup=warmup, steps=steps) for step in range(1, steps + 20)]
+    rising, falling = values[:warmup], values[max(0, warmup - 1) :]
+    assert rising == sorted(rising)
+    assert falling == sorted(falling, reverse=True)

@@ -135,7 +135,7 @@ def evaluate(model: LanguageModel, config: Config) -> dict[str, float]:
     for batch in validation_micro_batches(config.data.shards_dir, manifest, plan_batch(config, 1), rank=0):
         loss_sum += float(model(batch.input_ids, batch.targets))
         targets += int((batch.targets != IGNORED_TARGET).sum())
-    return summarise_loss(loss_sum, targets, manifest.text_bytes("validation") / manifest.tokens("validation"))
+    return summarise_loss(config, loss_sum, targets, manifest.text_bytes("validation") / manifest.tokens("validation"))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ class RunDir:
 
     @property
     def environment(self) -> Path:
-        """Versions, hardware and git revision of each start, newest last."""
+        """Versions, hardware and git revision of the newest start."""
         return self.path / "environment.json"
 
     @property

@@ -9,7 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from framework.errors import EXIT_REFUSED, ZerostreamError
+from framework.errors import EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
+from framework.run_dir import RunDir
 
 app = typer.Typer(
     name="zerostream",
@@ -29,7 +30,7 @@ ConfigArgument = Annotated[
 ]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Overrides, such as train.max_steps=50.", show_default=False),
+    typer.Argument(metavar="KEY.PATH=VALUE", help="Overrides, such as train.max_steps=50.", show_default=False),
 ]
 RunDirArgument = Annotated[
     Path, typer.Argument(metavar="RUN_DIR", help="A run's folder, such as runs/quickstart.", show_default=False)
@@ -51,7 +52,9 @@ def prepare(config: ConfigArgument, overrides: OverridesArgument = None, as_json
     from framework.config import load_config
     from launch.prepare import run_prepare
 
-    run_prepare(load_config(config, overrides or []), as_json=as_json, config_name=str(config))
+    run_prepare(
+        load_config(config, overrides or []), as_json=as_json, config_name=" ".join([str(config), *(overrides or [])])
+    )
 
 
 @app.command()
@@ -79,15 +82,15 @@ def train(
 
         _print_report(describe_run(loaded, nproc), as_json)
         return
-    from framework.run_dir import RunDir
+    from framework.engine.device import refuse_missing_device
     from framework.train.preflight import check
     from launch.local import launch_ranks
 
     check(loaded, nproc)
+    refuse_missing_device(loaded)
     exit_code = launch_ranks(config, overrides or [], nproc)
-    result = RunDir(loaded.run_dir).result
-    if as_json and result.exists():
-        print(result.read_text(encoding="utf-8"), end="")
+    if as_json:
+        _print_outcome(RunDir(loaded.run_dir), exit_code)
     raise typer.Exit(exit_code)
 
 
@@ -169,7 +172,7 @@ def export(
 
 @app.command()
 def board(
-    run_dir: Annotated[Path, typer.Argument(metavar="[RUN_DIR]", help="One run, or a folder of runs.")] = Path("runs"),
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="One run, or a folder of runs.")] = Path("runs"),
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 6006,
     host: Annotated[
         str, typer.Option(help="Address to listen on; 127.0.0.1 is reached through the ssh tunnel it prints.")
@@ -217,6 +220,16 @@ def _add_plugin_commands() -> None:
                 )
             own.add(name)
             app.command(name)(function)
+
+
+def _print_outcome(run_dir: RunDir, exit_code: int) -> None:
+    """``result.json`` as one line, or how far a run came that has none."""
+    if exit_code == EXIT_FINISHED:
+        print(json.dumps(json.loads(run_dir.result.read_text(encoding="utf-8")), ensure_ascii=False))
+        return
+    status = "preempted" if exit_code == EXIT_PREEMPTED else "failed"
+    saved = max(run_dir.checkpoint_steps(), default=0)
+    print(json.dumps({"status": status, "exit_code": exit_code, "saved_step": saved, "run_dir": str(run_dir.path)}))
 
 
 def _print_report(report: dict[str, Any], as_json: bool) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from framework.config import Config, dump_config, plan_batch
 from framework.errors import ShardError
-from framework.run_dir import RunDir
 
 
 def describe_run(config: Config, ranks: int) -> dict[str, Any]:
@@ -52,7 +51,11 @@ def _describe_start(config: Config, ranks: int, tokens: int) -> dict[str, str]:
     newest = found.newest_checkpoint
     return {
         "text": f"{available:,} training tokens in {len(found.manifest.split('train'))} shards: {tokens / available:.2f} epochs",
-        "start": f"goes on after step {newest.step}"
-        if newest
-        else f"from random weights, into {RunDir(config.run_dir).path}",
+        "start": _describe_resume(newest.step, config.train.max_steps) if newest else f"anew, into {config.run_dir}",
     }
+
+
+def _describe_resume(step: int, max_steps: int) -> str:
+    return (
+        f"goes on after step {step}" if step < max_steps else f"nothing to do: the run has taken its {max_steps} steps"
+    )

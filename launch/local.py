@@ -12,6 +12,7 @@ from pathlib import Path
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED
 
 _RANK_MODULE = "framework.train"
+_FIX = "To fix it"
 
 
 def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int) -> int:
@@ -40,23 +41,26 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int) -> int
         launch("-u", "-m", _RANK_MODULE, str(config_path), *overrides)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        if failure.exitcode in (EXIT_REFUSED, EXIT_PREEMPTED):
-            return int(failure.exitcode)
-        _say_last_words(rank, failure.exitcode, str(failure.message))
-        return EXIT_FAILED
+        rank_0 = error.failures.get(0)
+        rank_0_has_said_it = rank_0 is not None and rank_0.exitcode > 0
+        if not (rank_0_has_said_it and _FIX in str(failure.message)):
+            _say_last_words(rank, failure.exitcode, str(failure.message))
+        return int(failure.exitcode) if failure.exitcode in (EXIT_REFUSED, EXIT_PREEMPTED) else EXIT_FAILED
     return EXIT_FINISHED
 
 
 def _say_last_words(rank: int, exit_code: int, message: str) -> None:
+    """Only rank 0 speaks for itself: what ended another rank alone, or killed one, is said here."""
+    if _FIX in message:
+        print(f"zerostream: rank {rank}: {message}", file=sys.stderr, flush=True)
+        return
     if exit_code < 0:
         cause = f"rank {rank} was killed by signal {-exit_code}"
         fix = "look for the out-of-memory killer in the system's log, then start the same command again: it goes on"
-    elif "To fix it" in message:
-        return  # the rank has said it itself
     else:
         cause = f"rank {rank} failed with exit code {exit_code}"
         fix = "read its error above; the same command goes on from the last checkpoint"
-    print(f"zerostream: {cause}. To fix it: {fix}.", file=sys.stderr, flush=True)
+    print(f"zerostream: {cause}. {_FIX}: {fix}.", file=sys.stderr, flush=True)
 
 
 def _prepare_environment(nproc: int) -> None:

@@ -46,7 +46,8 @@ def plan_batch(config: Config, ranks: int) -> BatchPlan:
         )
         raise BatchArithmeticError(
             f"{ranks} ranks cannot share the batch: {why}",
-            fix=f"start {_list(fits)} ranks, or change engine.micro_batch_size or engine.global_batch_size",
+            fix=f"start {_list(fits)} {'rank' if fits == [1] else 'ranks'}, or change "
+            + ("data.lanes" if lanes % ranks else "engine.micro_batch_size or engine.global_batch_size"),
         )
     return BatchPlan(
         ranks=ranks,

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from framework.config.presets import MODEL_PRESETS
 from framework.config.schema import Config
 from framework.errors import ConfigError, RunDirError
 
@@ -135,7 +136,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _suggest_file(path: Path) -> str:
     siblings = [str(entry) for entry in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
     near = difflib.get_close_matches(str(path), siblings, n=1)
-    return f"did you mean {near[0]}?" if near else "name an existing YAML file, such as configs/quickstart.yaml"
+    return f"name {near[0]}" if near else "name an existing YAML file, such as configs/quickstart.yaml"
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -214,15 +215,24 @@ def _first_error(error: ValidationError, origin: str) -> ConfigError:
     details = error.errors()[0]
     key = ".".join(str(part) for part in details["loc"])
     message = details["msg"].removeprefix("Value error, ")
+    if key == "model" and message.startswith("preset "):
+        return _preset_error(details["input"].get("preset"))
     if details["type"] == "value_error":
         return ConfigError(f"{origin}: {key}.{message}" if key else f"{origin}: {message}", fix=f"change {key or 'it'}")
-    fix = f"set {key} to a value that fits"
+    fix = f"correct {key}"
     if details["type"] == "literal_error":
         expected = str(details.get("ctx", {}).get("expected", ""))
         choices = [choice.strip(" '") for choice in expected.replace(" or ", ", ").split(",")]
         near = difflib.get_close_matches(str(details["input"]), choices, n=1)
         fix = f"write {key}={near[0]}" if near else f"choose one of {', '.join(choices)}"
     return ConfigError(f"{origin}: {key} is {details['input']!r}: {message[0].lower()}{message[1:]}", fix=fix)
+
+
+def _preset_error(preset: object) -> ConfigError:
+    near = difflib.get_close_matches(str(preset), MODEL_PRESETS, n=1, cutoff=0.0)
+    return ConfigError(
+        f"model.preset {preset!r} is not one of {', '.join(MODEL_PRESETS)}", fix=f"write model.preset={near[0]}"
+    )
 
 
 def _refuse_impossible(config: Config) -> None:
@@ -232,6 +242,11 @@ def _refuse_impossible(config: Config) -> None:
             engine.compile and engine.kind == "deepspeed" and engine.zero_stage == 3,
             "engine.compile true with engine.zero_stage 3: parameters that are gathered by hooks break the compiled graph",
             "set engine.compile=false or engine.zero_stage=2",
+        ),
+        (
+            engine.kind == "reference" and engine.precision == "fp16",
+            "engine.precision fp16 with engine.kind reference, which does not scale the loss",
+            "set engine.precision=bf16",
         ),
         (
             engine.offload.optimizer and (engine.kind != "deepspeed" or engine.zero_stage == 0),

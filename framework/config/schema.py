@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,6 +24,7 @@ from pydantic import (
 
 from framework.config.presets import MODEL_PRESETS
 
+UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Probability = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -104,7 +106,7 @@ class DataConfig(Section):
     """A file, a folder or a glob; for `hub` the dataset's name, such as `roneneldan/TinyStories`."""
     validation_path: str | None = None
     """Held-out text; without it, `validation_fraction` of the documents is split off by their hash."""
-    shards_dir: Path = Path("data/shards")
+    shards_dir: UserPath = Path("data/shards")
     """Where `zerostream prepare` writes shards and manifest, and training reads them."""
     documents: PositiveInt | None = None
     """Read at most so many documents; for `embedded`, how many stories to make (default 20000)."""
@@ -136,8 +138,11 @@ class OptimizerConfig(Section):
     lr: PositiveFloat = 5e-4
     """Peak learning rate."""
     beta1: Probability = 0.9
+    """Decay of the running mean of gradients."""
     beta2: Probability = 0.95
+    """Decay of the running mean of their squares; nearer to 1 for small batches."""
     eps: PositiveFloat = 1e-8
+    """Added to the root of the second moment."""
     weight_decay: NonNegativeFloat = 0.1
     """Decoupled decay of matrices and embeddings."""
     clip_norm: NonNegativeFloat = 1.0
@@ -180,6 +185,7 @@ class EngineConfig(Section):
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     offload: OffloadConfig = OffloadConfig()
+    """What ZeRO keeps in host memory."""
     timeout_seconds: PositiveInt = 600
     """How long a collective may wait for its slowest rank before the run fails."""
 
@@ -196,7 +202,7 @@ class TrainConfig(Section):
     sample_prompts: tuple[str, ...] = ("Once upon a time", "On a rainy day, Tom was playing in the garden")
     """Prompts continued at every evaluation, into `samples/` and TensorBoard."""
     sample_max_tokens: PositiveInt = 120
-    """Length of a sample; 0 or more tokens are cut at end-of-text."""
+    """Longest continuation of a sample prompt; end-of-text ends it before."""
     stop_at_step: PositiveInt | None = None
     """Save after this step and exit with 75, as if the time were up."""
 
@@ -216,12 +222,13 @@ class LoggingConfig(Section):
     every_steps: PositiveInt = 10
     """Print a line and write TensorBoard scalars every so many steps; metrics.jsonl always has every step."""
     tensorboard: bool = True
+    """Write curves, stories and hyper-parameters for TensorBoard."""
 
 
 class Config(Section):
     """A whole run, one YAML file. Every key has a default, so that a config says only what it means."""
 
-    run_dir: Path = Path("runs/default")
+    run_dir: UserPath = Path("runs/default")
     """Where everything about the run is written."""
     seed: NonNegativeInt = 1337
     """Of initialisation, data order and dropout."""

@@ -120,20 +120,27 @@ def build_tokenizer(config: Config, documents: Iterable[str]) -> Tokenizer:
         documents: training text, read by ``train_bpe`` only, and of that the first 64 MiB.
 
     Raises:
-        TokenizerError: a pretrained tokenizer is missing, damaged, without end-of-text, or of another size.
+        TokenizerError: a pretrained tokenizer is missing, damaged or without end-of-text; or it, or the one that the
+            text yields, has another size than asked for.
         SourceError: whatever reading ``documents`` raises.
     """
     if config.tokenizer.kind == "train_bpe":
-        return _train_bpe(documents, config.tokenizer.vocab_size or DEFAULT_VOCAB_SIZE)
+        tokenizer = _train_bpe(documents, config.tokenizer.vocab_size or DEFAULT_VOCAB_SIZE)
+        _refuse_other_size(tokenizer, config, "the text yields")
+        return tokenizer
     assert config.tokenizer.path  # the schema demands it
     tokenizer = _load_pretrained(config.tokenizer.path)
+    _refuse_other_size(tokenizer, config, f"{config.tokenizer.path} has")
+    return tokenizer
+
+
+def _refuse_other_size(tokenizer: Tokenizer, config: Config, origin: str) -> None:
     wanted = config.tokenizer.vocab_size
     if wanted is not None and wanted != tokenizer.vocab_size:
         raise TokenizerError(
-            f"tokenizer.vocab_size is {wanted}, but {config.tokenizer.path} has {tokenizer.vocab_size} tokens",
+            f"tokenizer.vocab_size is {wanted}, but {origin} {tokenizer.vocab_size} tokens",
             fix=f"set tokenizer.vocab_size={tokenizer.vocab_size}, or leave it out",
         )
-    return tokenizer
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -6,6 +6,7 @@ import torch
 
 from framework.config.batch import BatchPlan
 from framework.config.schema import Config
+from framework.engine.device import refuse_missing_device
 from framework.engine.engine import Engine
 from framework.engine.world import World
 from framework.errors import ConfigError
@@ -18,11 +19,7 @@ def build_engine(config: Config, plan: BatchPlan, world: World, model: LanguageM
     Raises:
         ConfigError: the precision needs a device that is not there.
     """
-    if config.engine.precision == "fp16" and (world.device.type != "cuda" or config.engine.kind == "reference"):
-        raise ConfigError(
-            f"engine.precision fp16 with engine.kind {config.engine.kind} on {world.device.type}",
-            fix="use bf16, which needs no loss scaling, or the deepspeed engine on a GPU",
-        )
+    refuse_missing_device(config)
     if config.engine.activation_checkpointing:
         enable = getattr(model.transformer, "gradient_checkpointing_enable", None)
         if enable is None:

@@ -74,11 +74,18 @@ class DeepSpeedEngine(Engine):
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         # Stage 0 in fp32 clips without saying what the norm was.
-        norm = self._total_norm() if self._norm_is_ours else None
+        if self._norm_is_ours:
+            norm = float(self._total_norm())
+            if math.isfinite(norm):
+                self._engine.step()
+            return norm
         self._engine.step()
-        if norm is None:
-            norm = self._engine.get_global_grad_norm()
+        norm = self._engine.get_global_grad_norm()
         return math.nan if norm is None else float(norm)
+
+    def _skipped_step(self) -> bool:
+        # In fp16 an overflow is no failure: the loss scale is halved and the step left out.
+        return bool(self._engine.fp16_enabled() and not self._engine.was_step_applied())
 
     def _total_norm(self) -> torch.Tensor:
         return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])

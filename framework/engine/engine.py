@@ -64,7 +64,7 @@ class Engine(ABC):
             total += self._agree_finite(loss_sum, batch.step, number)
             self._backward(loss_sum, target_tokens)
         grad_norm = self._step(lr)
-        if not math.isfinite(grad_norm):
+        if not math.isfinite(grad_norm) and not self._skipped_step():
             raise NonFiniteError(
                 f"the gradient norm of step {batch.step + 1} is {grad_norm}",
                 fix="start again from the last checkpoint with a lower optimizer.lr, or engine.precision=fp32",
@@ -107,6 +107,10 @@ class Engine(ABC):
     @abstractmethod
     def _step(self, lr: float) -> float:
         """Clips, updates, clears the gradients; returns the global norm before clipping."""
+
+    def _skipped_step(self) -> bool:
+        """Whether ``_step`` left the weights as they were because the loss scale was too large."""
+        return False
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -38,7 +38,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """All whole lines of the file; a last line that a crash cut short is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # the last one may end inside a character
     return [json.loads(line) for line in lines[:-1] if line]
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from framework.config import load_config
@@ -29,6 +30,11 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         _report("interrupted. To fix it: start the same command again: the run goes on from its last checkpoint.")
+        return EXIT_FAILED
+    except Exception as error:  # a defect, ours or a dependency's: the traceback is what helps
+        traceback.print_exc()
+        fix = "read the traceback above; the same command goes on from the last checkpoint"
+        _report(f"{type(error).__name__}: {error}. To fix it: {fix}.")
         return EXIT_FAILED
     return EXIT_FINISHED
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from framework.config import BatchPlan, Config
 from framework.data.manifest import ShardManifest
@@ -11,14 +10,11 @@ from framework.data.stream import validation_micro_batches
 from framework.data.tokenizer import Tokenizer
 from framework.engine import Engine
 from framework.model.generate import Sampling, generate_tokens
-from framework.plugins.interface import EvaluationMetric
 from framework.plugins.registry import active_plugins
 
 
-def summarise_loss(
-    loss_sum: float, tokens: int, text_bytes_per_token: float, further: Mapping[str, EvaluationMetric] | None = None
-) -> dict[str, float]:
-    """``loss`` (nats per token), ``perplexity``, ``bits_per_byte``, and what plugins add.
+def summarise_loss(config: Config, loss_sum: float, tokens: int, text_bytes_per_token: float) -> dict[str, float]:
+    """``loss`` (nats per token), ``perplexity``, ``bits_per_byte``, and what the config's plugins add.
 
     bits_per_byte = loss_sum / (ln 2 x bytes of UTF-8 text): it does not depend on the tokenizer. The losses of the
     end-of-text tokens are in the sum, their bytes (they have none) are not.
@@ -30,8 +26,9 @@ def summarise_loss(
         "perplexity": math.exp(min(loss, 700.0)),
         "bits_per_byte": loss_sum / (math.log(2) * text_bytes),
     }
-    for name, metric in (further or {}).items():
-        summary[name] = metric(loss=loss, tokens=tokens, text_bytes=round(text_bytes))
+    for active in active_plugins(config):
+        for name, metric in active.plugin.metrics.items():
+            summary[name] = metric(loss=loss, tokens=tokens, text_bytes=round(text_bytes))
     return summary
 
 
@@ -54,9 +51,6 @@ class Evaluator:
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._engine = engine
-        self._plugin_metrics = {
-            name: metric for active in active_plugins(config) for name, metric in active.plugin.metrics.items()
-        }
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Metrics on the validation shards; the same on every rank."""
@@ -69,7 +63,7 @@ class Evaluator:
         )
         loss_sum, tokens = self._engine.evaluate(micro_batches)
         bytes_per_token = self._manifest.text_bytes("validation") / self._manifest.tokens("validation")
-        return summarise_loss(loss_sum, tokens, bytes_per_token, self._plugin_metrics)
+        return summarise_loss(self._config, loss_sum, tokens, bytes_per_token)
 
     def write_stories(self) -> list[str]:
         """Continues each of ``train.sample_prompts``, the same way at every evaluation.

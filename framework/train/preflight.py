@@ -39,12 +39,22 @@ def check(config: Config, ranks: int) -> Preflight:
         UserError: with the cause and the remedy; its children say what kind of thing does not fit.
     """
     plan = plan_batch(config, ranks)
-    active_plugins(config)
+    brought = {name for active in active_plugins(config) for name in active.plugin.models}
+    if config.model.architecture not in brought:
+        _refuse_odd_architecture(config)
     _refuse_long_sequences(config)
     manifest = load_manifest(config.data.shards_dir)
     tokenizer = _matching_tokenizer(config, manifest)
     _refuse_missing_shards(config.data.shards_dir, manifest)
     return Preflight(plan, manifest, tokenizer, _fitting_checkpoint(config, manifest, ranks))
+
+
+def _refuse_odd_architecture(config: Config) -> None:
+    """Only what is not plain GPT-2 needs transformers to be asked, which takes seconds."""
+    if config.model.architecture != "gpt2" or config.model.overrides:
+        from framework.model.build import transformers_config
+
+        transformers_config(config.model, vocab_size=config.tokenizer.vocab_size or 1, end_of_text_id=0)
 
 
 def _refuse_long_sequences(config: Config) -> None:
@@ -98,6 +108,8 @@ def _fitting_checkpoint(config: Config, manifest: ShardManifest, ranks: int) -> 
     run_dir = RunDir(config.run_dir)
     if run_dir.config.exists():
         refuse_other_identity(config, read_run_config(config.run_dir), config.run_dir)
+    elif run_dir.path.exists() and not run_dir.path.is_dir():
+        raise RunDirError(f"run_dir {run_dir.path} is no folder", fix="choose another run_dir")
     elif run_dir.path.exists() and any(run_dir.path.iterdir()):
         raise RunDirError(
             f"run_dir {run_dir.path} is not empty and holds no run ({run_dir.config.name} is missing)",
@@ -138,7 +150,7 @@ def _refuse_other_sharding(config: Config, newest: CheckpointManifest, ranks: in
     if differing:
         raise RunDirError(
             f"the checkpoint of step {newest.step} in {config.run_dir} was written with {', '.join(differing)}",
-            fix="start with the same; resharding a checkpoint is not supported yet",
+            fix="start with those again: a checkpoint cannot move to other ranks, engines, stages or precisions yet",
         )
 
 

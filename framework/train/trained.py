@@ -131,7 +131,9 @@ def evaluate_trained(trained: Trained, shards_dir: Path | None = None) -> dict[s
             moved = micro_batch.to(device)
             loss_sum += float(trained.model(moved.input_ids, moved.targets))
             tokens += int((micro_batch.targets != IGNORED_TARGET).sum())
-    return summarise_loss(loss_sum, tokens, manifest.text_bytes("validation") / manifest.tokens("validation"))
+    return summarise_loss(
+        trained.config, loss_sum, tokens, manifest.text_bytes("validation") / manifest.tokens("validation")
+    )
 
 
 def export(trained: Trained, folder: Path) -> None:

@@ -65,7 +65,8 @@ def finished_run(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def test_a_stop_says_what_to_do(finished_run: dict[str, Any]) -> None:
     stopped = finished_run["stopped"]
-    assert stopped.stdout == ""
+    outcome = json.loads(stopped.stdout)
+    assert (outcome["status"], outcome["exit_code"], outcome["saved_step"]) == ("preempted", 75, STOP_AT)
     assert f"stopped at step {STOP_AT} of {MAX_STEPS}" in stopped.stderr.splitlines()[-1]
 
 

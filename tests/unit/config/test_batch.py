@@ -43,7 +43,7 @@ def test_the_plan_reads_as_a_sentence() -> None:
         (3, 8, 16, 64, "data.lanes 64 is no multiple of it", "start 1 or 2 ranks"),
         (4, 8, 16, 64, "engine.global_batch_size 16 is no multiple of engine.micro_batch_size 8 x 4", "1 or 2 ranks"),
         (5, 1, 60, 12, "data.lanes 12", "start 1, 2, 3, 4, 6 or 12 ranks"),
-        (2, 8, 8, 64, "engine.micro_batch_size 8 x 2", "start 1 ranks"),
+        (2, 8, 8, 64, "engine.micro_batch_size 8 x 2", "start 1 rank"),
         (128, 1, 128, 64, "data.lanes 64 is no multiple", "1, 2, 4, 8, 16, 32 or 64 ranks"),
     ],
 )
@@ -57,9 +57,7 @@ def test_ranks_that_do_not_fit_are_refused_with_those_that_do(
     assert works in caught.value.fix
 
 
-@given(
-    micro=st.integers(1, 6), accumulation=st.integers(1, 24), lanes=st.integers(1, 48), ranks=st.integers(1, 50)
-)
+@given(micro=st.integers(1, 6), accumulation=st.integers(1, 24), lanes=st.integers(1, 48), ranks=st.integers(1, 50))
 def test_every_number_of_ranks_either_divides_evenly_or_is_refused_with_only_numbers_that_work(
     micro: int, accumulation: int, lanes: int, ranks: int
 ) -> None:
@@ -68,7 +66,7 @@ def test_every_number_of_ranks_either_divides_evenly_or_is_refused_with_only_num
         plan = plan_batch(config, ranks)
     except BatchArithmeticError as error:
         assert lanes % ranks or accumulation % ranks
-        offered = [int(number) for number in re.findall(r"\d+", error.fix.partition(" ranks")[0])]
+        offered = [int(number) for number in re.findall(r"\d+", error.fix.partition(" rank")[0])]
         assert ranks not in offered
         assert offered == [count for count in range(1, lanes + 1) if lanes % count == 0 and accumulation % count == 0]
     else:

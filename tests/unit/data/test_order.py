@@ -116,6 +116,13 @@ def test_the_ranks_cursors_cut_the_step_into_equal_parts(
     assert all(share == sorted(share) for share in shares)
 
 
+@given(step=st.integers(0, 1000), batch=st.integers(1, 60), world_size=st.integers(1, 12))
+def test_a_cursor_belongs_to_the_same_rank_whatever_the_batch(step: int, batch: int, world_size: int) -> None:
+    shares = [list(step_cursors(step, batch, rank, world_size)) for rank in range(world_size)]
+    assert sorted(cursor for share in shares for cursor in share) == list(range(step * batch, (step + 1) * batch))
+    assert all(cursor % world_size == rank for rank, share in enumerate(shares) for cursor in share)
+
+
 @given(rows=SHARD_ROWS, seed=SEEDS, step=st.integers(0, 50))
 def test_a_step_holds_the_same_sequences_for_every_world_size_that_divides_the_lanes(
     rows: list[int], seed: int, step: int
@@ -173,7 +180,9 @@ def test_the_row_does_not_change_the_order_of_the_documents() -> None:
 
 def test_evaluation_keeps_the_manifests_order() -> None:
     order = evaluation_order([2, 0, 3])
-    assert epoch_addresses(order, 0) == [Address(0, shard, row) for shard, count in ((0, 2), (2, 3)) for row in range(count)]
+    assert epoch_addresses(order, 0) == [
+        Address(0, shard, row) for shard, count in ((0, 2), (2, 3)) for row in range(count)
+    ]
     assert document_order(5, order, Address(0, 0, 0)).tolist() == [0, 1, 2, 3, 4]
 
 

@@ -70,7 +70,11 @@ def tokens_of(shards: list[list[list[int]]]) -> Counter[int]:
 
 
 def equal(first: StepBatch, second: StepBatch) -> bool:
-    return (first.step, first.digest, first.target_tokens) == (second.step, second.digest, second.target_tokens) and all(
+    return (first.step, first.digest, first.target_tokens) == (
+        second.step,
+        second.digest,
+        second.target_tokens,
+    ) and all(
         torch.equal(mine.input_ids, theirs.input_ids) and torch.equal(mine.targets, theirs.targets)
         for mine, theirs in zip(first.micro_batches, second.micro_batches, strict=True)
     )
@@ -139,9 +143,7 @@ def test_padding_stands_only_at_the_end_of_a_shard(shards: tuple[Path, ShardMani
 
 def test_target_tokens_counts_what_is_not_padding(shards: tuple[Path, ShardManifest]) -> None:
     for batch in take(stream_of(*shards, plan=plan_of(ranks=2, micro=2), rank=1), 20):
-        assert batch.target_tokens == sum(
-            int((micro.targets != IGNORED_TARGET).sum()) for micro in batch.micro_batches
-        )
+        assert batch.target_tokens == sum(int((micro.targets != IGNORED_TARGET).sum()) for micro in batch.micro_batches)
 
 
 # --- Independent of ranks and micro-batches ---

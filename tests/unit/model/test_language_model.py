@@ -65,7 +65,9 @@ def test_ignored_targets_do_not_count() -> None:
     masked[0, 3:] = IGNORED_TARGET
     masked[2] = IGNORED_TARGET
     losses = -model.log_probs(inputs).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    assert model(inputs, masked).item() == pytest.approx(float((losses[0, :3].sum() + losses[1].sum()).detach()), rel=1e-5)
+    assert model(inputs, masked).item() == pytest.approx(
+        float((losses[0, :3].sum() + losses[1].sum()).detach()), rel=1e-5
+    )
 
 
 def test_only_ignored_targets_give_zero_loss_and_finite_gradients() -> None:
@@ -132,7 +134,10 @@ def test_the_vocabulary_is_padded_to_the_next_multiple(vocab: int, multiple: int
 def test_the_same_seed_gives_the_same_weights_whatever_was_drawn_before(architecture: str) -> None:
     first = model_of(architecture=architecture).state_dict()
     torch.rand(17)
-    second, other = model_of(architecture=architecture).state_dict(), model_of(2, architecture=architecture).state_dict()
+    second, other = (
+        model_of(architecture=architecture).state_dict(),
+        model_of(2, architecture=architecture).state_dict(),
+    )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
@@ -146,7 +151,12 @@ def test_gpt2_ties_its_embeddings() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "parameters"),
-    [("gpt2_small", 124_439_808), ("gpt2_medium", 354_823_168), ("gpt2_large", 774_030_080), ("gpt2_xl", 1_557_611_200)],
+    [
+        ("gpt2_small", 124_439_808),
+        ("gpt2_medium", 354_823_168),
+        ("gpt2_large", 774_030_080),
+        ("gpt2_xl", 1_557_611_200),
+    ],
 )
 def test_the_gpt2_family_has_its_published_sizes(preset: str, parameters: int) -> None:
     config = build_config({"model": {"preset": preset, "pad_vocab_to_multiple": 1}}, origin="test")

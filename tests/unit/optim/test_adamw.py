@@ -43,7 +43,11 @@ def test_every_parameter_is_there_once_also_when_it_is_tied(overrides: dict[str,
 
 def test_tied_and_untied_embeddings_differ_by_one_matrix() -> None:
     counts = [
-        sum(parameter.numel() for group in parameter_groups(model_of(overrides=overrides), 0.1) for parameter in group["params"])
+        sum(
+            parameter.numel()
+            for group in parameter_groups(model_of(overrides=overrides), 0.1)
+            for parameter in group["params"]
+        )
         for overrides in ({"tie_word_embeddings": False}, {"tie_word_embeddings": True})
     ]
     assert counts[0] - counts[1] == 64 * 32
@@ -79,11 +83,11 @@ def test_a_step_is_the_one_of_the_paper() -> None:
     config = OptimizerConfig(lr=0.01, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=0.2)
     model = nn.Linear(1, 1, bias=False)
     optimizer = build_optimizer(model, config)
-    weight, mean, square = float(model.weight), 0.0, 0.0
+    weight, mean, square = model.weight.item(), 0.0, 0.0
     for step, gradient in enumerate((0.3, -0.7, 0.1), start=1):
         model.weight.grad = torch.full_like(model.weight, gradient)
         optimizer.step()
         mean, square = 0.8 * mean + 0.2 * gradient, 0.9 * square + 0.1 * gradient**2
         weight *= 1 - 0.01 * 0.2
         weight -= 0.01 * (mean / (1 - 0.8**step)) / ((square / (1 - 0.9**step)) ** 0.5 + 1e-6)
-        assert float(model.weight) == pytest.approx(weight, rel=1e-5)
+        assert model.weight.item() == pytest.approx(weight, rel=1e-5)

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from framework.checkpoint.manifest import (
+    CheckpointManifest,
+    FileEntry,
+    load_manifest,
+    sync_and_describe,
+    verify,
+)
+from framework.checkpoint.store import CheckpointStore, find_newest_verified
+from framework.config import Config, build_config, identity_fingerprint, plan_batch
+from framework.engine import Engine, World, build_engine, join_world
+from framework.errors import CheckpointError, StorageError
+from framework.model.build import build_model
+from framework.run_dir import RunDir
+
+Damage = Callable[[Path], object]
+
+
+def write_checkpoint(folder: Path, step: int) -> CheckpointManifest:
+    (folder / "engine").mkdir(parents=True)
+    (folder / "engine" / "state.pt").write_bytes(bytes(range(256)) * 4)
+    (folder / "model.safetensors").write_bytes(f"weights of {step}".encode())
+    manifest = CheckpointManifest(
+        step=step,
+        cursor=16 * step,
+        world_size=1,
+        engine_kind="reference",
+        zero_stage=0,
+        precision="fp32",
+        identity_fingerprint="a" * 64,
+        data_fingerprint="b" * 64,
+        files=sync_and_describe(folder, ["engine/state.pt", "model.safetensors"]),
+    )
+    manifest.save(folder)
+    return manifest
+
+
+def truncate(folder: Path) -> None:
+    os.truncate(folder / "engine" / "state.pt", 1000)
+
+
+def flip_a_bit(folder: Path) -> None:
+    path = folder / "engine" / "state.pt"
+    content = bytearray(path.read_bytes())
+    content[77] ^= 4
+    path.write_bytes(content)
+
+
+def remove_a_file(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def remove_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def cut_the_manifest(folder: Path) -> None:
+    os.truncate(folder / "manifest.json", 100)
+
+
+DAMAGES: list[tuple[Damage, str]] = [
+    (truncate, r"state\.pt has 1000 bytes, not 1024"),
+    (flip_a_bit, r"state\.pt does not have its recorded SHA-256"),
+    (remove_a_file, r"model\.safetensors is missing"),
+    (remove_the_manifest, r"no readable manifest"),
+    (cut_the_manifest, r"no readable manifest"),
+]
+
+
+# --- Verifying ---
+
+
+def test_a_whole_checkpoint_verifies_and_its_manifest_comes_back(tmp_path: Path) -> None:
+    written = write_checkpoint(tmp_path / "step-00000004", 4)
+    assert verify(tmp_path / "step-00000004") == load_manifest(tmp_path / "step-00000004") == written
+    assert written.files["engine/state.pt"].size_bytes == 1024
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGES, ids=lambda value: getattr(value, "__name__", ""))
+def test_damage_is_found_and_named(tmp_path: Path, damage: Damage, said: str) -> None:
+    folder = tmp_path / "step-00000004"
+    write_checkpoint(folder, 4)
+    damage(folder)
+    with pytest.raises(CheckpointError, match=said):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "{}", '{"files": {"a": {"size": 3}}}', '{"files": [], "step": 1}', "null"],
+)
+def test_a_manifest_of_another_shape_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(CheckpointError, match="no readable manifest"):
+        load_manifest(tmp_path)
+
+
+def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
+    manifest = write_checkpoint(tmp_path / "step-00000004", 4)
+    dataclasses.replace(manifest, format_version=9).save(tmp_path / "step-00000004")
+    with pytest.raises(CheckpointError, match="format version 9"):
+        verify(tmp_path / "step-00000004")
+
+
+# --- Choosing ---
+
+
+def test_the_newest_that_verifies_is_chosen(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    for step in (2, 4, 10):
+        write_checkpoint(run_dir.checkpoint(step), step)
+    newest = find_newest_verified(run_dir)
+    assert newest is not None
+    assert newest.step == 10
+
+
+@pytest.mark.parametrize("damage", [damage for damage, _ in DAMAGES])
+def test_an_older_one_is_chosen_where_the_newest_is_damaged(tmp_path: Path, damage: Damage) -> None:
+    run_dir = RunDir(tmp_path)
+    for step in (2, 4):
+        write_checkpoint(run_dir.checkpoint(step), step)
+    damage(run_dir.checkpoint(4))
+    newest = find_newest_verified(run_dir)
+    assert newest is not None
+    assert newest.step == 2
+
+
+def test_none_that_verifies_is_an_error_and_no_start_from_scratch(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    for step in (2, 4):
+        write_checkpoint(run_dir.checkpoint(step), step)
+        flip_a_bit(run_dir.checkpoint(step))
+    with pytest.raises(CheckpointError, match=r"no checkpoint .* verifies: .*step-00000004"):
+        find_newest_verified(run_dir)
+
+
+def test_other_files_and_unfinished_saves_are_no_checkpoints(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    assert find_newest_verified(run_dir) is None
+    write_checkpoint(run_dir.checkpoints / "step-00000004.tmp", 4)
+    (run_dir.checkpoints / "notes").mkdir()
+    assert run_dir.checkpoint_steps() == []
+    assert find_newest_verified(run_dir) is None
+
+
+# --- The store, with one rank and the reference engine ---
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    with join_world(30) as joined:
+        yield joined
+
+
+def config_of(run_dir: Path, keep: int = 2) -> Config:
+    return build_config(
+        {
+            "run_dir": str(run_dir),
+            "model": {"layers": 1, "width": 16, "heads": 2, "context_length": 8},
+            "engine": {"kind": "reference", "micro_batch_size": 2, "global_batch_size": 4},
+            "checkpoint": {"keep": keep},
+        },
+        origin="test",
+    )
+
+
+def engine_of(config: Config, world: World) -> Engine:
+    return build_engine(config, plan_batch(config, 1), world, build_model(config, 50, 0))
+
+
+def folders(run_dir: Path) -> list[str]:
+    return sorted(entry.name for entry in (run_dir / "checkpoints").iterdir())
+
+
+def test_saving_five_and_keeping_two_leaves_the_newest_two(tmp_path: Path, world: World) -> None:
+    config = config_of(tmp_path)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    kept = []
+    for step in (1, 2, 3, 10, 20):
+        assert store.save(step, engine) == RunDir(tmp_path).checkpoint(step)
+        kept.append(folders(tmp_path))
+    assert kept == [
+        ["step-00000001"],
+        ["step-00000001", "step-00000002"],
+        ["step-00000002", "step-00000003"],
+        ["step-00000003", "step-00000010"],
+        ["step-00000010", "step-00000020"],
+    ]
+
+
+def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world: World) -> None:
+    config = config_of(tmp_path)
+    CheckpointStore(config, "d" * 64, world).save(3, engine_of(config, world))
+    manifest = verify(RunDir(tmp_path).checkpoint(3))
+    assert manifest.files.keys() == {"engine/reference.pt", "model.safetensors", "rank-00000.pt"}
+    assert all(isinstance(entry, FileEntry) and entry.size_bytes > 0 for entry in manifest.files.values())
+    described = json.loads((RunDir(tmp_path).checkpoint(3) / "manifest.json").read_text())
+    del described["files"]
+    assert described == {
+        "step": 3,
+        "cursor": 12,
+        "world_size": 1,
+        "engine_kind": "reference",
+        "zero_stage": 0,
+        "precision": "fp32",
+        "identity_fingerprint": identity_fingerprint(config),
+        "data_fingerprint": "d" * 64,
+        "format_version": 1,
+    }
+
+
+def test_loading_brings_weights_and_random_numbers_back(tmp_path: Path, world: World) -> None:
+    config = config_of(tmp_path)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    store.save(1, engine)
+    saved = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
+    drawn = torch.rand(3)
+    with torch.no_grad():
+        for parameter in engine.model.parameters():
+            parameter += 1.0
+    newest = store.newest_verified()
+    assert newest is not None
+    store.load(newest, engine)
+    assert torch.equal(torch.rand(3), drawn)
+    assert all(torch.equal(parameter, saved[name]) for name, parameter in engine.model.named_parameters())
+
+
+def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path, world: World) -> None:
+    config = config_of(tmp_path)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    store.save(1, engine)
+    stale = RunDir(tmp_path).checkpoints / "step-00000002.tmp" / "engine"
+    stale.mkdir(parents=True)
+    (stale / "half").write_bytes(b"of a file")
+    store.save(2, engine)
+    assert folders(tmp_path) == ["step-00000001", "step-00000002"]
+    assert not (RunDir(tmp_path).checkpoint(2) / "engine" / "half").exists()
+
+
+def test_a_checkpoint_of_the_step_that_did_not_verify_is_replaced(tmp_path: Path, world: World) -> None:
+    config = config_of(tmp_path)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    store.save(1, engine)
+    os.truncate(RunDir(tmp_path).checkpoint(1) / "model.safetensors", 5)
+    store.save(1, engine)
+    verify(RunDir(tmp_path).checkpoint(1))
+    assert folders(tmp_path) == ["step-00000001"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KB, room for one checkpoint."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("mounting a small file system takes root")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.faults
+@pytest.mark.xfail(
+    raises=RuntimeError, reason="torch.save hides a full disk in a RuntimeError, which the store lets pass"
+)
+def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
+    config = config_of(small_disk)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    store.save(1, engine)
+    free = os.statvfs(small_disk)
+    (small_disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - 16_384))
+    with pytest.raises(StorageError) as caught:
+        store.save(2, engine)
+    assert "step-00000002.tmp" in caught.value.cause
+    newest = find_newest_verified(RunDir(small_disk))
+    assert newest is not None
+    assert newest.step == 1
+    (small_disk / "filler").unlink()
+    assert store.save(2, engine).name == "step-00000002"
+    assert folders(small_disk) == ["step-00000001", "step-00000002"]
+
+
+@pytest.mark.faults
+def test_a_read_only_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
+    config = config_of(small_disk)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    store.save(1, engine)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StorageError, match="Read-only"):
+        store.save(2, engine)
+    newest = find_newest_verified(RunDir(small_disk))
+    assert newest is not None
+    assert newest.step == 1

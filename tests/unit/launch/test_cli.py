@@ -102,7 +102,7 @@ def test_a_dry_run_reports_the_resolved_config_the_batch_and_the_plan(
     assert report["step"] == "8 sequences = 4 micro-batch x 1 accumulation x 2 ranks; 512 tokens a step"
     assert "7 steps, 3,584 tokens" in report["run"]
     assert report["engine"] == "deepspeed ZeRO-1 (shards the optimizer), fp32"
-    assert report["start"] == f"from random weights, into {run_dir}"
+    assert str(run_dir) in report["start"]
     assert not run_dir.exists()
 
 

@@ -12,11 +12,15 @@ The life of a save::
 
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from framework.checkpoint.manifest import (
@@ -30,8 +34,11 @@ from framework.checkpoint.manifest import (
 from framework.config import Config, identity_fingerprint
 from framework.durable import storage_errors, sync_folder
 from framework.engine import Engine, World
-from framework.errors import CheckpointError
+from framework.errors import CheckpointError, StorageError
 from framework.run_dir import RunDir
+
+# How torch's writer says that the file system refused; it keeps the cause to itself.
+_TORCH_WRITER_SIGNS = ("PytorchStreamWriter", "iostream", "unexpected pos")
 
 
 class CheckpointStore:
@@ -58,8 +65,7 @@ class CheckpointStore:
         target = self._run_dir.checkpoint(step)
         temporary = target.with_name(target.name + ".tmp")
         self._world.from_main(lambda: _make_empty(temporary))
-        with storage_errors(temporary):
-            engine.save(temporary / ENGINE_FOLDER)
+        self._save_engine(engine, temporary)
         weights = engine.weights()
         self._world.together(lambda: self._write_own_files(temporary, weights))
         names = self._world.from_main(
@@ -88,11 +94,20 @@ class CheckpointStore:
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"])
 
+    def _save_engine(self, engine: Engine, folder: Path) -> None:
+        refusal: StorageError | None = None
+        try:
+            with _writing(folder):
+                engine.save(folder / ENGINE_FOLDER)
+        except StorageError as error:  # the others must hear of it before they go into the next collective
+            refusal = error
+        self._world.together(lambda: _raise(refusal))
+
     def _write_own_files(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-        with storage_errors(folder):
+        with _writing(folder):
             cuda = torch.cuda.get_rng_state() if self._world.device.type == "cuda" else None
             torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, folder / _rank_name(self._world.rank))
-            if weights is not None:
+            if weights is not None:  # docs/decisions/0005
                 save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
 
     def _commit(self, step: int, temporary: Path, target: Path, files: dict[str, Any]) -> None:
@@ -152,6 +167,25 @@ def _rank_name(rank: int) -> str:
 
 def _make_empty(folder: Path) -> None:
     with storage_errors(folder):
-        if folder.exists():
-            shutil.rmtree(folder)
+        for stale in folder.parent.glob("step-*.tmp"):
+            shutil.rmtree(stale)
         (folder / ENGINE_FOLDER).mkdir(parents=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """``storage_errors``, also for serialisers that hide the file system's refusal in an error of their own."""
+    with storage_errors(folder):
+        try:
+            yield
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        except RuntimeError as error:
+            if not any(sign in str(error) for sign in _TORCH_WRITER_SIGNS):
+                raise
+            raise OSError(errno.EIO, f"torch could not write it, the disk may be full ({error})") from error
+
+
+def _raise(error: Exception | None) -> None:
+    if error is not None:
+        raise error

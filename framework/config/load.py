@@ -21,6 +21,7 @@ from framework.errors import ConfigError, RunDirError
 
 # What may change from start to start without making it another run (design: "a run's identity").
 _NOT_IDENTITY = {
+    "model": {"preset"},  # a name for sizes that stand beside it
     "tokenizer": {"path"},
     "data": {"path", "validation_path", "shards_dir", "prefetch_steps", "encoding"},
 }

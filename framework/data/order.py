@@ -15,7 +15,8 @@ so each lane reads few shards, one after another, every row stands in exactly on
 cursor takes one division and one binary search: nothing that was skipped is read to resume.
 
 The documents *inside* a shard are put into a new order each epoch as well (``epoch_tokens``), and then cut into rows; a
-row is therefore other text each epoch, while the number of rows stays the same.
+row is therefore other text each epoch, while the number of rows stays the same. Why not a shuffle buffer:
+docs/decisions/0001-order-is-a-pure-function.md.
 """
 
 from __future__ import annotations

@@ -165,7 +165,10 @@ def epoch_tokens(
     documents: npt.NDArray[np.int64],
     end_of_text_id: int,
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
-    """[tokens + 1]: end-of-text, then the shard's documents in the order ``documents``; the dtype stays."""
+    """[tokens + 1]: end-of-text, then the shard's documents in the order ``documents``; the dtype stays.
+
+    Why an end-of-text in front: docs/decisions/0006-prefix-end-of-text.md.
+    """
     lengths = np.diff(offsets)[documents]
     ends = np.cumsum(lengths)
     # Position i of the new text is token i - (start of its document there) + (start of its document in the shard).
@@ -323,10 +326,9 @@ class Prefetcher:
 
     def __next__(self) -> StepBatch:
         item = self._queue.get()
-        if isinstance(item, BaseException):
-            raise item
-        if item is _END:
-            raise StopIteration
+        if item is _END or isinstance(item, BaseException):
+            self._queue.put(item)  # the last word: whoever asks again gets it again
+            raise StopIteration if item is _END else item
         assert isinstance(item, StepBatch)
         return item
 

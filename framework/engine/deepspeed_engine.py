@@ -91,7 +91,7 @@ class DeepSpeedEngine(Engine):
         return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
     def save(self, folder: Path) -> None:
-        # `latest` is written before all ranks have finished; our manifest decides instead.
+        # `latest` is written before all ranks have finished; our manifest decides instead (docs/decisions/0004).
         self._engine.save_checkpoint(
             str(folder), tag=_TAG, client_state={"universal_checkpoint_info": {}}, save_latest=False
         )

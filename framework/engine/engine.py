@@ -8,7 +8,8 @@ One step, on every rank together::
     step      clip to the global norm, update the weights at this step's learning rate
 
 Dividing every rank's sum by the *global* number of targets makes the gradient that of the token mean, however the
-batch is cut into ranks and micro-batches, and whatever padding each of them has.
+batch is cut into ranks and micro-batches, and whatever padding each of them has
+(docs/decisions/0003-loss-is-a-sum-divided-by-global-targets.md).
 """
 
 from __future__ import annotations

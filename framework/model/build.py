@@ -6,6 +6,7 @@ import difflib
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -39,7 +40,26 @@ def build_model(config: Config, vocab_size: int, end_of_text_id: int) -> Languag
         if factory is not None:
             return LanguageModel(factory(config, vocab_size, end_of_text_id), vocab_size)
     hf_config = transformers_config(config.model, vocab_size, end_of_text_id)
-    return LanguageModel(AutoModelForCausalLM.from_config(hf_config, attn_implementation="sdpa"), vocab_size)
+    return LanguageModel(_from_config(hf_config), vocab_size)
+
+
+def _from_config(hf_config: PreTrainedConfig) -> nn.Module:
+    """Random weights; torch's fused attention where the architecture has it.
+
+    Raises:
+        ConfigError: transformers cannot build it from these sizes.
+    """
+    try:
+        model: nn.Module = AutoModelForCausalLM.from_config(hf_config, attn_implementation="sdpa")
+    except (ValueError, NotImplementedError, ImportError):
+        try:
+            model = AutoModelForCausalLM.from_config(hf_config)
+        except (ValueError, NotImplementedError, ImportError, TypeError) as error:
+            raise ConfigError(
+                f"transformers cannot build a causal {hf_config.model_type}: {' '.join(str(error).split())}",
+                fix="choose another model.architecture, or set what it lacks under model.overrides",
+            ) from error
+    return model
 
 
 def transformers_config(model: ModelConfig, vocab_size: int, end_of_text_id: int) -> PreTrainedConfig:
@@ -69,7 +89,13 @@ def transformers_config(model: ModelConfig, vocab_size: int, end_of_text_id: int
     if unknown:
         near = difflib.get_close_matches(unknown[0], list(defaults.to_dict()), n=1, cutoff=0.0)
         raise ConfigError(f"model.overrides.{unknown[0]} is no key of {model.architecture}", fix=f"write {near[0]}")
-    hf_config: PreTrainedConfig = AutoConfig.for_model(model.architecture, **{**values, **model.overrides})
+    try:
+        hf_config: PreTrainedConfig = AutoConfig.for_model(model.architecture, **{**values, **model.overrides})
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise ConfigError(
+            f"model.architecture {model.architecture} refuses its sizes: {' '.join(str(error).split())}",
+            fix="correct them, or set what it wants under model.overrides",
+        ) from error
     return hf_config
 
 

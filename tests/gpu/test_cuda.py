@@ -19,7 +19,15 @@ pytestmark = [
 
 
 def losses(config: Path, run_dir: Path, *overrides: str) -> list[float]:
-    command = [sys.executable, "-m", "framework.train", str(config), f"run_dir={run_dir}", "train.max_steps=8", *overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "framework.train",
+        str(config),
+        f"run_dir={run_dir}",
+        "train.max_steps=8",
+        *overrides,
+    ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-4000:]
     return [line["loss"] for line in read_json_lines(run_dir / "metrics.jsonl")]

@@ -279,9 +279,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.faults
-@pytest.mark.xfail(
-    raises=RuntimeError, reason="torch.save hides a full disk in a RuntimeError, which the store lets pass"
-)
 def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
     config = config_of(small_disk)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)

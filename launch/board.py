@@ -21,9 +21,7 @@ def serve_board(run_dir: Path, host: str, port: int) -> None:
         raise RunDirError(f"{run_dir} does not exist", fix="train first, or name a run directory or a folder of them")
     port = port or _free_port(host)
     print(f"TensorBoard on http://{host}:{port}/ (stop it with Ctrl-C)")
-    print(
-        f"from your own machine: ssh -N -L {port}:{host}:{port} {getpass.getuser()}@{socket.gethostname()}", flush=True
-    )
+    print(f"from your own machine: ssh -N -L {port}:{host}:{port} {_user()}@{socket.gethostname()}", flush=True)
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(run_dir), "--host", host, "--port", str(port)]
     try:
         code = subprocess.run(command, check=False).returncode
@@ -33,6 +31,13 @@ def serve_board(run_dir: Path, host: str, port: int) -> None:
         raise RunDirError(
             f"TensorBoard ended with exit code {code}", fix="read its message above; --port 0 takes a free port"
         )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "USER"
 
 
 def _free_port(host: str) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from framework.errors import EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
+from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
 from framework.run_dir import RunDir
 
 app = typer.Typer(
@@ -74,13 +75,16 @@ def train(
     Started again, a run goes on from its newest checkpoint. Exit codes: 0 finished, 2 refused, 75 saved and wants to go on,
     1 failed.
     """
-    from framework.config import load_config
+    from framework.config import dump_config, load_config
 
     loaded = load_config(config, overrides or [])
     if dry_run:
         from launch.dry_run import describe_run
 
-        _print_report(describe_run(loaded, nproc), as_json)
+        report = describe_run(loaded, nproc)
+        if not as_json:
+            report["config"] = dump_config(loaded)
+        _print_report(report, as_json)
         return
     from framework.engine.device import refuse_missing_device
     from framework.train.preflight import check
@@ -200,6 +204,10 @@ def main() -> NoReturn:
     except ZerostreamError as error:
         print(f"zerostream: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except Exception as error:  # a defect, ours or a dependency's: the traceback is what helps
+        traceback.print_exc()
+        print(f"zerostream: {type(error).__name__}: {error}. To fix it: read the traceback above.", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         print("zerostream: interrupted. To fix it: run the same command again.", file=sys.stderr)
         sys.exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from framework.config import Config, dump_config, plan_batch
+from framework.config import Config, plan_batch
 from framework.errors import ShardError
 
 
@@ -18,7 +18,7 @@ def describe_run(config: Config, ranks: int) -> dict[str, Any]:
     plan = plan_batch(config, ranks)
     tokens = plan.tokens_per_step * config.train.max_steps
     report: dict[str, Any] = {
-        "config": dump_config(config),
+        "config": config.model_dump(mode="json"),
         "step": str(plan),
         "run": f"{config.train.max_steps} steps, {tokens:,} tokens; evaluation every {config.train.eval_every_steps}, "
         f"checkpoint every {config.checkpoint.every_steps} steps (the newest {config.checkpoint.keep} stay)",

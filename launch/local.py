@@ -20,6 +20,7 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int) -> int
 
     ``torchrun`` itself ends with 1 whatever its ranks say; asking its agent keeps their exit codes apart.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -34,11 +35,16 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int) -> int
             rdzv_endpoint="127.0.0.1:0",
             max_restarts=0,
             monitor_interval=0.1,
+            local_addr="127.0.0.1",  # the machine's own name may not resolve, and ranks would wait for it in silence
         ),
         sys.executable,
     )
     try:
         launch("-u", "-m", _RANK_MODULE, str(config_path), *overrides)
+    except SignalException as error:
+        fix = "start the same command again: it goes on from the last checkpoint"
+        print(f"zerostream: {error}. {_FIX}: {fix}.", file=sys.stderr, flush=True)
+        return EXIT_FAILED
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         rank_0 = error.failures.get(0)

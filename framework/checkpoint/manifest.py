@@ -35,10 +35,14 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class CheckpointManifest:
-    """What a checkpoint holds, and by whom it was written."""
+    """What a checkpoint holds, and by whom it was written.
+
+    ``cursor`` counts sequences, ``tokens`` the targets learned from, both over the whole run.
+    """
 
     step: int
     cursor: int
+    tokens: int
     world_size: int
     engine_kind: str
     zero_stage: int

@@ -56,8 +56,8 @@ class CheckpointStore:
         self._data_fingerprint = data_fingerprint
         self._world = world
 
-    def save(self, step: int, engine: Engine) -> Path:
-        """Saves the state after ``step`` steps, then removes what ``checkpoint.keep`` leaves out.
+    def save(self, step: int, engine: Engine, *, tokens: int) -> Path:
+        """Saves the state after ``step`` steps and ``tokens`` targets, then removes what ``checkpoint.keep`` leaves out.
 
         Raises:
             StorageError: on all ranks, when any of them cannot write; older checkpoints are untouched.
@@ -74,7 +74,7 @@ class CheckpointStore:
         mine = names[self._world.rank :: self._world.world_size]
         described = self._world.together(lambda: sync_and_describe(temporary, mine))
         files = {name: entry for part in described for name, entry in part.items()}
-        self._world.from_main(lambda: self._commit(step, temporary, target, dict(sorted(files.items()))))
+        self._world.from_main(lambda: self._commit(step, tokens, temporary, dict(sorted(files.items()))))
         return target
 
     def newest_verified(self) -> CheckpointManifest | None:
@@ -110,11 +110,12 @@ class CheckpointStore:
             if weights is not None:  # docs/decisions/0005
                 save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
 
-    def _commit(self, step: int, temporary: Path, target: Path, files: dict[str, Any]) -> None:
-        engine = self._config.engine
+    def _commit(self, step: int, tokens: int, temporary: Path, files: dict[str, Any]) -> None:
+        engine, target = self._config.engine, self._run_dir.checkpoint(step)
         manifest = CheckpointManifest(
             step=step,
             cursor=step * engine.global_batch_size,
+            tokens=tokens,
             world_size=self._world.world_size,
             engine_kind=engine.kind,
             zero_stage=engine.zero_stage if engine.kind == "deepspeed" else 0,
@@ -131,14 +132,19 @@ class CheckpointStore:
                 shutil.rmtree(target)
             temporary.rename(target)
             sync_folder(target.parent)
-        self._retain()
+        self._retain(step)
 
-    def _retain(self) -> None:
-        for step in self._run_dir.checkpoint_steps()[: -self._config.checkpoint.keep]:
+    def _retain(self, newest: int) -> None:
+        """Keeps the newest ``checkpoint.keep``; later ones did not verify, or this run would have begun there."""
+        steps = self._run_dir.checkpoint_steps()
+        abandoned = [step for step in steps if step > newest]
+        older = [step for step in steps if step <= newest][: -self._config.checkpoint.keep]
+        for step in older + abandoned:
             folder = self._run_dir.checkpoint(step)
             # Without its manifest a folder is no checkpoint: a removal that is cut short leaves none that looks whole.
             (folder / MANIFEST_NAME).unlink(missing_ok=True)
-            shutil.rmtree(folder)
+            # What cannot be removed now (a file held open over NFS) is no reason to lose a run that has just saved.
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def find_newest_verified(run_dir: RunDir) -> CheckpointManifest | None:

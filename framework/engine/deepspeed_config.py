@@ -24,7 +24,7 @@ def deepspeed_config(config: Config, plan: BatchPlan) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         # The optimizer is torch's fused AdamW wherever its states are; DeepSpeed's own would be compiled at start.
         "zero_force_ds_cpu_optimizer": False,
-        "bf16": {"enabled": engine.precision == "bf16"},
+        "bf16": {"enabled": engine.precision == "bf16", "check_grad_overflow": True},
         "fp16": {
             "enabled": engine.precision == "fp16",
             "loss_scale": 0,

@@ -91,6 +91,25 @@ class DeepSpeedEngine(Engine):
         return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
 
     def save(self, folder: Path) -> None:
+        # A rank that cannot write must not leave early: the others would wait for it in DeepSpeed's last barrier.
+        writer = self._engine.checkpoint_engine
+        write, failures = writer.save, []
+
+        def write_or_remember(state: Any, path: str) -> None:
+            try:
+                write(state, path)
+            except (OSError, RuntimeError) as error:
+                failures.append(error)
+
+        writer.save = write_or_remember
+        try:
+            self._save_all_parts(folder)
+        finally:
+            writer.save = write
+        if failures:
+            raise failures[0]
+
+    def _save_all_parts(self, folder: Path) -> None:
         # `latest` is written before all ranks have finished; our manifest decides instead (docs/decisions/0004).
         self._engine.save_checkpoint(
             str(folder), tag=_TAG, client_state={"universal_checkpoint_info": {}}, save_latest=False

@@ -30,10 +30,13 @@ from framework.model.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What one step gave, the same on every rank. ``loss`` is the token mean over the global batch, in nats."""
+    """What one step gave, the same on every rank.
+
+    ``loss`` is the token mean over the global batch, in nats; ``grad_norm`` is None when fp16 left the step out.
+    """
 
     loss: float
-    grad_norm: float
+    grad_norm: float | None
     target_tokens: int
     digest: Digest
 
@@ -70,7 +73,8 @@ class Engine(ABC):
                 f"the gradient norm of step {batch.step + 1} is {grad_norm}",
                 fix="start again from the last checkpoint with a lower optimizer.lr, or engine.precision=fp32",
             )
-        return StepOutcome(total / target_tokens, grad_norm, target_tokens, digest)
+        applied = not self._skipped_step()
+        return StepOutcome(total / target_tokens, grad_norm if applied else None, target_tokens, digest)
 
     def evaluate(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, int]:
         """Sum of losses in nats, and number of targets, over all ranks' micro-batches; every rank has as many."""

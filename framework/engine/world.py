@@ -50,6 +50,12 @@ class World:
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return [float(value) for value in tensor.tolist()]
 
+    def integer_from_main(self, value: int) -> int:
+        """Rank 0's value, on every rank."""
+        tensor = torch.tensor([value], dtype=torch.int64, device=self.device)
+        dist.broadcast(tensor, src=0)
+        return int(tensor.item())
+
     def barrier(self) -> None:
         self.sum_integers([0])
 

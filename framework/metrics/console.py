@@ -69,7 +69,7 @@ class Console:
             left = (time.monotonic() - self._began) / done * (self._max_steps - record.step)
             self.say(
                 f"step {record.step:>6}/{self._max_steps}  loss {record.loss:.4f}  lr {record.lr:.2e}  "
-                f"grad norm {record.grad_norm:.2f}  {record.tokens_per_second:>9,.0f} tokens/s  "
+                f"{_describe_norm(record.grad_norm)}  {record.tokens_per_second:>9,.0f} tokens/s  "
                 f"{record.peak_memory_bytes / 2**30:.2f} GiB  {format_seconds(left)} left"
             )
 
@@ -82,6 +82,10 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _describe_norm(norm: float | None) -> str:
+    return "step left out: loss scale too large" if norm is None else f"grad norm {norm:.2f}"
 
 
 def format_seconds(seconds: float) -> str:

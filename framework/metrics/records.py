@@ -27,7 +27,7 @@ class JsonLines:
     def append(self, record: StepRecord | Mapping[str, Any]) -> None:
         """Writes one line, so that it can be read at once."""
         values = asdict(record) if isinstance(record, StepRecord) else dict(record)
-        self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self._file.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:

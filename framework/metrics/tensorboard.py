@@ -23,6 +23,7 @@ class TensorBoard:
         """One point on each named curve."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
+        self._writer.flush()  # what a killed run has shown must not be missing from its curve
 
     def text(self, step: int, name: str, text: str) -> None:
         """A text, shown as written."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -61,11 +61,19 @@ def filter_logits(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 @torch.no_grad()
 def generate_tokens(
-    model: LanguageModel, prompt: list[int], sampling: Sampling, *, context_length: int, end_of_text_id: int
+    model: LanguageModel,
+    prompt: list[int],
+    sampling: Sampling,
+    *,
+    context_length: int,
+    end_of_text_id: int,
+    agree: Callable[[int], int] = lambda token: token,
 ) -> Iterator[int]:
     """Yields new token ids as they are chosen; stops before end-of-text.
 
     The model reads at most its last ``context_length`` tokens. End-of-text goes before the prompt, as in training.
+    Ranks that generate together pass ``agree``, which gives all of them one rank's token: a last bit that differs between
+    devices must not let their stories part.
     """
     device = next(model.parameters()).device
     generator = torch.Generator(device="cpu").manual_seed(sampling.seed)
@@ -82,6 +90,7 @@ def generate_tokens(
         else:
             probabilities = torch.softmax(filter_logits(logits, sampling), dim=-1)
             token = int(torch.multinomial(probabilities, 1, generator=generator))
+        token = agree(token)
         if token == end_of_text_id:
             return
         tokens.append(token)

@@ -30,13 +30,14 @@ class StepRecord:
     """One line of ``metrics.jsonl``. ``loss`` is in nats per token; ``tokens`` is the run's total of targets so far.
 
     ``step_seconds`` includes ``data_wait_seconds``, both of the slowest rank; ``peak_memory_bytes`` is the largest of any rank.
+    ``grad_norm`` is before clipping; None when fp16 left the step out because its loss scale was too large.
     """
 
     step: int
     tokens: int
     loss: float
     lr: float
-    grad_norm: float
+    grad_norm: float | None
     step_seconds: float
     tokens_per_second: float
     data_wait_seconds: float

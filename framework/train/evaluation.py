@@ -16,6 +16,9 @@ from framework.plugins.registry import active_plugins
 def summarise_loss(config: Config, loss_sum: float, tokens: int, text_bytes_per_token: float) -> dict[str, float]:
     """``loss`` (nats per token), ``perplexity``, ``bits_per_byte``, and what the config's plugins add.
 
+    The text's bytes are taken as tokens x ``text_bytes_per_token`` of the split: exact for all of it, an estimate for the
+    part that ``train.eval_max_sequences`` leaves.
+
     bits_per_byte = loss_sum / (ln 2 x bytes of UTF-8 text): it does not depend on the tokenizer. The losses of the
     end-of-text tokens are in the sum, their bytes (they have none) are not.
     """
@@ -80,6 +83,7 @@ class Evaluator:
                 sampling,
                 context_length=self._config.model.context_length,
                 end_of_text_id=self._tokenizer.end_of_text_id,
+                agree=self._engine.world.integer_from_main,
             )
             stories.append(prompt + self._tokenizer.decode(list(tokens)))
         return stories

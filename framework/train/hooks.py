@@ -62,7 +62,6 @@ class TensorBoardHook:
         values = {
             "train/loss": record.loss,
             "train/learning_rate": record.lr,
-            "train/grad_norm": record.grad_norm,
             "train/tokens": float(record.tokens),
             "speed/tokens_per_second": record.tokens_per_second,
             "speed/step_seconds": record.step_seconds,
@@ -70,6 +69,8 @@ class TensorBoardHook:
             "speed/model_flops_utilisation": record.tokens_per_second * self._flops_per_token / self._peak_flops,
             "memory/peak_bytes": float(record.peak_memory_bytes),
         }
+        if record.grad_norm is not None:
+            values["train/grad_norm"] = record.grad_norm
         self._board.scalars(record.step, values)
 
     def on_evaluate(self, step: int, metrics: Mapping[str, float]) -> None:

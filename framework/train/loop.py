@@ -87,10 +87,11 @@ def run_loop(
             for hook in hooks:
                 hook.on_evaluate(record.step, metrics)
         if is_last or stopping or record.step % config.checkpoint.every_steps == 0:
-            checkpoints.save(record.step, engine)
+            checkpoints.save(record.step, engine, tokens=record.tokens)
         if stopping:
             for hook in hooks:
                 hook.on_finish(record.step)
+            engine.world.barrier()  # the first rank to end has the others ended: let all have finished their words
             raise PreemptedError(
                 f"stopped at step {record.step} of {config.train.max_steps}, saved",
                 fix="start the same command again to go on",

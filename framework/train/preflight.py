@@ -14,6 +14,7 @@ from framework.config import BatchPlan, Config, build_config, plan_batch, refuse
 from framework.config.load import read_yaml
 from framework.data.manifest import TOKENIZER_FOLDER, ShardManifest, load_manifest
 from framework.data.tokenizer import Tokenizer, build_tokenizer, load_tokenizer
+from framework.durable import temporary_of
 from framework.errors import CheckpointError, ConfigError, PluginError, RunDirError, ShardError, TokenizerError
 from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
@@ -110,7 +111,9 @@ def _fitting_checkpoint(config: Config, manifest: ShardManifest, ranks: int) -> 
         refuse_other_identity(config, read_run_config(config.run_dir), config.run_dir)
     elif run_dir.path.exists() and not run_dir.path.is_dir():
         raise RunDirError(f"run_dir {run_dir.path} is no folder", fix="choose another run_dir")
-    elif run_dir.path.exists() and any(run_dir.path.iterdir()):
+    elif run_dir.path.exists() and {entry.name for entry in run_dir.path.iterdir()} - {
+        temporary_of(run_dir.config).name
+    }:
         raise RunDirError(
             f"run_dir {run_dir.path} is not empty and holds no run ({run_dir.config.name} is missing)",
             fix="choose another run_dir",

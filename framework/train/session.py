@@ -14,8 +14,8 @@ from framework.checkpoint.store import CheckpointStore
 from framework.config import Config, dump_config
 from framework.data.stream import Prefetcher, TrainStream
 from framework.data.tokenizer import Tokenizer
+from framework.durable import storage_errors, write_durably
 from framework.engine import Engine, World, build_engine, join_world
-from framework.errors import StorageError
 from framework.metrics.console import Console, format_seconds
 from framework.metrics.hardware import describe_environment, peak_flops, training_flops_per_token
 from framework.metrics.records import read_json_lines
@@ -59,6 +59,7 @@ def train(config: Config) -> None:
         if world.is_main:
             console.say(_headline(config, found, size, world, start))
         if start.step >= config.train.max_steps:
+            world.from_main(lambda: _write_missing_result(config, run_dir, world, size, start))
             if world.is_main:
                 console.say(f"nothing to do: this run has taken its {config.train.max_steps} steps")
             return
@@ -77,7 +78,7 @@ def train(config: Config) -> None:
             )
         )
         evaluator = Evaluator(config, found.plan, found.manifest, found.tokenizer, engine)
-        hooks = _make_hooks(config, found, world, size, start, console, evaluator)
+        hooks = _make_hooks(config, world, size, start, console, evaluator)
         began = time.perf_counter()
         end = run_loop(config, engine, batches, evaluator, checkpoints, hooks, start)
         seconds = time.perf_counter() - began
@@ -113,15 +114,14 @@ def _use_own_share_of_cores() -> None:
 
 
 def _open_run_dir(config: Config, run_dir: RunDir, tokenizer: Tokenizer, environment: dict[str, Any]) -> None:
-    try:
-        run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
-        run_dir.config.write_text(dump_config(config), encoding="utf-8")
-        run_dir.environment.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
-        tokenizer.save(run_dir.tokenizer)
-    except OSError as error:
-        raise StorageError(
-            f"run_dir {run_dir.path} cannot be written: {error}", fix="free space, or choose another run_dir"
-        ) from error
+    with storage_errors(run_dir.path):
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+    # First of all: without it, what a kill leaves behind would look like somebody else's folder.
+    write_durably(run_dir.config, dump_config(config).encode())
+    write_durably(run_dir.environment, (json.dumps(environment, indent=1) + "\n").encode())
+    tokenizer.save(run_dir.tokenizer)
+    with storage_errors(run_dir.checkpoints):
+        run_dir.checkpoints.mkdir(exist_ok=True)
 
 
 def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Progress:
@@ -129,13 +129,17 @@ def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Pr
     if manifest is None:
         return Progress()
     checkpoints.load(manifest, engine)
-    tokens = next((line["tokens"] for line in read_json_lines(run_dir.metrics) if line["step"] == manifest.step), 0)
-    return Progress(manifest.step, tokens)
+    return Progress(manifest.step, manifest.tokens)
+
+
+def _write_missing_result(config: Config, run_dir: RunDir, world: World, size: _ModelSize, end: Progress) -> None:
+    """A run that was killed between its last checkpoint and its result gets it now."""
+    if not run_dir.result.exists():
+        write_result(run_dir, _summarise(config, run_dir, world, size, end, end, 0.0))
 
 
 def _make_hooks(
     config: Config,
-    found: preflight.Preflight,
     world: World,
     size: _ModelSize,
     start: Progress,
@@ -151,7 +155,6 @@ def _make_hooks(
             rate = peak_flops(world.device, config.engine.precision) * world.world_size
             board = TensorBoardHook(config, start.step, size.flops_per_token, rate)
         hooks.append(ConsoleHook(config, console))
-    world.barrier()
     hooks.append(StoryHook(run_dir, evaluator, world, board))
     if board is not None:
         hooks.append(board)

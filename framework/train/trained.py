@@ -111,8 +111,12 @@ def _decode_stream(trained: Trained, prompt: list[int], sampling: Sampling) -> I
         yield rest
 
 
-def evaluate_trained(trained: Trained, shards_dir: Path | None = None) -> dict[str, float]:
+def evaluate_trained(
+    trained: Trained, shards_dir: Path | None = None, *, max_sequences: int | None = None
+) -> dict[str, float]:
     """Loss, perplexity and bits per byte on validation shards: the run's own, or those in ``shards_dir``.
+
+    All sequences, or the first ``max_sequences``.
 
     Raises:
         ShardError: they are missing, damaged, or were written with another tokenizer.
@@ -127,7 +131,7 @@ def evaluate_trained(trained: Trained, shards_dir: Path | None = None) -> dict[s
     plan = plan_batch(trained.config, 1)
     loss_sum, tokens = 0.0, 0
     with torch.no_grad():
-        for micro_batch in validation_micro_batches(folder, manifest, plan, rank=0):
+        for micro_batch in validation_micro_batches(folder, manifest, plan, rank=0, max_sequences=max_sequences):
             moved = micro_batch.to(device)
             loss_sum += float(trained.model(moved.input_ids, moved.targets))
             tokens += int((micro_batch.targets != IGNORED_TARGET).sum())
@@ -143,7 +147,7 @@ def export(trained: Trained, folder: Path) -> None:
         UserError: the folder holds something already.
         StorageError: it cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty", fix="name a new folder")
     model = trained.model.transformer
     if not isinstance(model, PreTrainedModel):

@@ -88,6 +88,19 @@ def variant_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
     }
 
 
+def restart_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
+    """Another micro-batch from start to start, and a rank whose loss is NaN in its third forward pass."""
+    regrouped = [str(config), f"run_dir={folder / 'regrouped'}", "engine.zero_stage=2"]
+    jobs = {
+        "regrouped-stopped": [*regrouped, f"train.stop_at_step={STOP_AT}"],
+        "regrouped": [*regrouped, "engine.micro_batch_size=1"],
+    }
+    for engine in ENGINES:
+        name = f"nan-on-rank-1-{engine}"
+        jobs[name] = [str(config), f"run_dir={folder / name}", "checkpoint.every_steps=1", *engine_overrides(engine)]
+    return jobs
+
+
 def refused_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
     """What ranks must refuse together."""
     common = [str(config), f"run_dir={folder / 'reference'}"]
@@ -103,7 +116,15 @@ def start_ranks(nproc: int, jobs: dict[str, list[str]], folder: Path) -> Runs:
     jobs_file, outcomes_file = folder / "jobs.json", folder / "outcomes.json"
     jobs_file.write_text(json.dumps(jobs))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(nproc), "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", "tests/distributed/ranks.py", str(jobs_file), str(outcomes_file)]
+    command += [
+        "--rdzv-endpoint",
+        "127.0.0.1:0",
+        "--local-addr",
+        "127.0.0.1",
+        "tests/distributed/ranks.py",
+        str(jobs_file),
+        str(outcomes_file),
+    ]
     result = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900
     )
@@ -118,6 +139,7 @@ def two_ranks(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
         **oracle_jobs(tiny_config, folder),
         **resume_jobs(tiny_config, folder),
         **variant_jobs(tiny_config, folder),
+        **restart_jobs(tiny_config, folder),
         **refused_jobs(tiny_config, folder),
     }
     return start_ranks(2, jobs, folder)

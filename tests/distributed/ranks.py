@@ -8,21 +8,46 @@ Starting ranks and importing DeepSpeed takes longer than the tests themselves; h
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
+
+import torch
 
 from framework.config import load_config
 from framework.engine import join_world
 from framework.errors import ZerostreamError
+from framework.model.language_model import LanguageModel
 from framework.train.session import train
 
 
-def run_job(arguments: list[str]) -> dict[str, object]:
-    """The exit code that ``python -m framework.train`` would have, and the message."""
+@contextmanager
+def nan_in_forward_pass(number: int) -> Iterator[None]:
+    """The loss of this process's ``number``-th forward pass is NaN."""
+    forward, passes = LanguageModel.forward, count(1)
+
+    def poisoned(model: LanguageModel, input_ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        loss = forward(model, input_ids, targets)
+        return loss * math.nan if next(passes) == number else loss
+
+    LanguageModel.forward = poisoned  # type: ignore[method-assign]
     try:
-        train(load_config(Path(arguments[0]), arguments[1:]))
+        yield
+    finally:
+        LanguageModel.forward = forward  # type: ignore[method-assign]
+
+
+def run_job(name: str, arguments: list[str]) -> dict[str, object]:
+    """The exit code that ``python -m framework.train`` would have, and the message."""
+    is_poisoned = name.startswith("nan-on-rank-1") and os.environ["RANK"] == "1"
+    try:
+        with nan_in_forward_pass(3) if is_poisoned else nullcontext():
+            train(load_config(Path(arguments[0]), arguments[1:]))
     except ZerostreamError as error:
         return {"exit_code": error.exit_code, "message": str(error)}
     except Exception:
@@ -34,7 +59,7 @@ def main() -> None:
     """Takes every job together with the other ranks; rank 0 writes the outcomes."""
     jobs: dict[str, list[str]] = json.loads(Path(sys.argv[1]).read_text())
     with join_world(120):
-        outcomes = {name: run_job(arguments) for name, arguments in jobs.items()}
+        outcomes = {name: run_job(name, arguments) for name, arguments in jobs.items()}
     if os.environ["RANK"] == "0":
         Path(sys.argv[2]).write_text(json.dumps(outcomes))
 

@@ -22,6 +22,8 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.distributed
 
 STOP_AT, MAX_STEPS = 6, 12
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+TORCHRUN += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", "-m", "framework.train"]
 COMPARE_LOGITS = """
 import sys, torch
 from pathlib import Path
@@ -55,10 +57,11 @@ def zerostream(*arguments: str | Path, expect: int = 0, timeout: float = 300) ->
 
 @pytest.fixture(scope="module")
 def finished_run(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A run on 2 ranks: stopped with 75, killed, and gone on with to its end."""
+    """A run on 2 ranks with dropout: stopped with 75, and gone on with to its end."""
     run_dir = tmp_path_factory.mktemp("runs") / "small"
     common = ["train", tiny_config, "--nproc", "2", f"run_dir={run_dir}", f"train.max_steps={MAX_STEPS}"]
     common += ["train.eval_every_steps=6", "logging.tensorboard=true", "logging.every_steps=1", "engine.zero_stage=2"]
+    common += ["model.dropout=0.1"]
     stopped = zerostream(*common, f"train.stop_at_step={STOP_AT}", "--json", expect=75)
     finished = zerostream(*common, "--json")
     return {"path": run_dir, "stopped": stopped, "finished": finished}
@@ -94,6 +97,20 @@ def test_the_run_directory_holds_what_the_contract_names(finished_run: dict[str,
     assert set(read_json_lines(path / "eval.jsonl")[0]) == {"step", "loss", "perplexity", "bits_per_byte"}
     assert all(line["tokens_per_second"] > 0 and line["peak_memory_bytes"] > 0 for line in lines)
     assert sorted(entry.name for entry in (path / "samples").iterdir()) == ["step-00000006.txt", "step-00000012.txt"]
+
+
+def test_torchrun_without_a_stop_takes_the_same_steps(
+    finished_run: dict[str, Any], tiny_config: Path, tmp_path: Path
+) -> None:
+    command = [*TORCHRUN, str(tiny_config), f"run_dir={tmp_path / 'whole'}", f"train.max_steps={MAX_STEPS}"]
+    command += ["train.eval_every_steps=6", "engine.zero_stage=2", "model.dropout=0.1"]
+    whole = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    resumed = read_json_lines(finished_run["path"] / "metrics.jsonl")
+    for key in ("batch_digest", "loss", "grad_norm", "tokens", "lr"):
+        assert [line[key] for line in resumed] == [
+            line[key] for line in read_json_lines(tmp_path / "whole" / "metrics.jsonl")
+        ], key
 
 
 def test_no_warning_of_a_dependency_reaches_the_user(finished_run: dict[str, Any]) -> None:
@@ -259,12 +276,13 @@ logging: {{tensorboard: false}}
 
 
 @pytest.mark.parametrize("engine", ["engine.kind=reference", "engine.zero_stage=2"])
-def test_a_compiled_model_gives_the_same_losses(engine: str, tiny_config: Path, tmp_path: Path) -> None:
-    losses = {}
-    for compiled in ("false", "true"):
-        run_dir = tmp_path / compiled
-        zerostream(
-            "train", tiny_config, engine, f"engine.compile={compiled}", f"run_dir={run_dir}", "train.max_steps=4"
-        )
-        losses[compiled] = [line["loss"] for line in read_json_lines(run_dir / "metrics.jsonl")]
-    assert losses["true"] == pytest.approx(losses["false"], rel=1e-5)
+def test_a_compiled_model_gives_the_same_losses_and_resumes(engine: str, tiny_config: Path, tmp_path: Path) -> None:
+    def losses(name: str, *more: str, expect: int = 0) -> list[float]:
+        run_dir = tmp_path / name
+        zerostream("train", tiny_config, engine, f"run_dir={run_dir}", "train.max_steps=4", *more, expect=expect)
+        return [line["loss"] for line in read_json_lines(run_dir / "metrics.jsonl")]
+
+    compiled = losses("compiled", "engine.compile=true")
+    assert compiled == pytest.approx(losses("eager"), rel=1e-5)
+    assert losses("cut", "engine.compile=true", "train.stop_at_step=2", expect=75) == compiled[:2]
+    assert losses("cut", "engine.compile=true") == compiled

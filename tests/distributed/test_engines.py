@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from framework.metrics.records import read_json_lines
+from framework.train.trained import load_trained
 from tests.distributed.conftest import ENGINES, Runs
 
 pytestmark = pytest.mark.distributed
 
 STEPS = 20
+EXIT_CODES = {"another-seed": 2, "another-engine": 2, "explodes": 1}
 
 
 def losses(lines: list[dict[str, Any]]) -> list[float]:
@@ -76,6 +79,17 @@ def test_a_loss_that_is_not_finite_stops_all_ranks(two_ranks: Runs) -> None:
     assert "step" in outcome["message"]
     assert "To fix it" in outcome["message"]
     assert not list((two_ranks.path("explodes") / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nan_on_one_rank_is_agreed_before_it_reaches_a_weight(engine: str, two_ranks: Runs) -> None:
+    name = f"nan-on-rank-1-{engine}"
+    outcome = two_ranks.outcomes[name]
+    assert outcome["exit_code"] == 1
+    assert outcome["message"].startswith("the loss of step 3, micro-step 1, is nan")
+    assert [line["step"] for line in read_json_lines(two_ranks.path(name) / "metrics.jsonl")] == [1, 2]
+    weights = load_trained(two_ranks.path(name)).model.parameters()
+    assert all(bool(weight.isfinite().all()) for weight in weights)
 
 
 def test_every_run_went_well(one_rank: Runs, two_ranks: Runs) -> None:

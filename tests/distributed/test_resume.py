@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from framework.checkpoint.manifest import WEIGHTS_NAME, verify
 from framework.metrics.records import read_json_lines
+from framework.train.trained import evaluate_trained, load_trained
 from tests.distributed.conftest import ENGINES, PRECISIONS, RESUMED_STEPS, STOP_AT, Runs
 
 pytestmark = pytest.mark.distributed
@@ -47,6 +48,21 @@ def test_checkpoints_verify_and_hold_the_cursor(engine: str, two_ranks: Runs) ->
     manifest = verify(folder / f"step-{STOP_AT:08d}")
     assert (manifest.step, manifest.cursor, manifest.world_size) == (STOP_AT, STOP_AT * 8, 2)
     assert WEIGHTS_NAME in manifest.files
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_saved_weights_are_those_that_were_evaluated(engine: str, two_ranks: Runs) -> None:
+    """fp32, loaded without DeepSpeed: a wrong gather of partitions would show."""
+    path = two_ranks.path(engine)
+    trained = load_trained(path)
+    loss = evaluate_trained(trained, max_sequences=trained.config.train.eval_max_sequences)["loss"]
+    assert loss == pytest.approx(read_json_lines(path / "eval.jsonl")[-1]["loss"], rel=1e-5)
+
+
+def test_another_micro_batch_goes_on_with_the_same_sequences(two_ranks: Runs) -> None:
+    regrouped, whole = two_ranks.metrics("regrouped"), two_ranks.metrics("zero2")
+    assert [line["batch_digest"] for line in regrouped] == [line["batch_digest"] for line in whole]
+    assert [line["loss"] for line in regrouped] == pytest.approx([line["loss"] for line in whole], rel=1e-5)
 
 
 def test_dropout_was_on(two_ranks: Runs) -> None:

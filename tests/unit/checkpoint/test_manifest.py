@@ -20,6 +20,7 @@ from framework.checkpoint.manifest import (
 )
 from framework.checkpoint.store import CheckpointStore, find_newest_verified
 from framework.config import Config, build_config, identity_fingerprint, plan_batch
+from framework.config.schema import CheckpointConfig
 from framework.engine import Engine, World, build_engine, join_world
 from framework.errors import CheckpointError, StorageError
 from framework.model.build import build_model
@@ -192,7 +193,7 @@ def test_saving_five_and_keeping_two_leaves_the_newest_two(tmp_path: Path, world
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
     kept = []
     for step in (1, 2, 3, 10, 20):
-        assert store.save(step, engine) == RunDir(tmp_path).checkpoint(step)
+        assert store.save(step, engine, tokens=10 * step) == RunDir(tmp_path).checkpoint(step)
         kept.append(folders(tmp_path))
     assert kept == [
         ["step-00000001"],
@@ -227,7 +228,7 @@ def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world
 def test_loading_brings_weights_and_random_numbers_back(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine)
+    store.save(1, engine, tokens=10 * 1)
     saved = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
     drawn = torch.rand(3)
     with torch.no_grad():
@@ -243,11 +244,11 @@ def test_loading_brings_weights_and_random_numbers_back(tmp_path: Path, world: W
 def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine)
+    store.save(1, engine, tokens=10 * 1)
     stale = RunDir(tmp_path).checkpoints / "step-00000002.tmp" / "engine"
     stale.mkdir(parents=True)
     (stale / "half").write_bytes(b"of a file")
-    store.save(2, engine)
+    store.save(2, engine, tokens=10 * 2)
     assert folders(tmp_path) == ["step-00000001", "step-00000002"]
     assert not (RunDir(tmp_path).checkpoint(2) / "engine" / "half").exists()
 
@@ -255,9 +256,9 @@ def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path, world: W
 def test_a_checkpoint_of_the_step_that_did_not_verify_is_replaced(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine)
+    store.save(1, engine, tokens=10 * 1)
     os.truncate(RunDir(tmp_path).checkpoint(1) / "model.safetensors", 5)
-    store.save(1, engine)
+    store.save(1, engine, tokens=10 * 1)
     verify(RunDir(tmp_path).checkpoint(1))
     assert folders(tmp_path) == ["step-00000001"]
 
@@ -282,17 +283,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
     config = config_of(small_disk)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine)
+    store.save(1, engine, tokens=10 * 1)
     free = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - 16_384))
     with pytest.raises(StorageError) as caught:
-        store.save(2, engine)
+        store.save(2, engine, tokens=10 * 2)
     assert "step-00000002.tmp" in caught.value.cause
     newest = find_newest_verified(RunDir(small_disk))
     assert newest is not None
     assert newest.step == 1
     (small_disk / "filler").unlink()
-    assert store.save(2, engine).name == "step-00000002"
+    assert store.save(2, engine, tokens=10 * 2).name == "step-00000002"
     assert folders(small_disk) == ["step-00000001", "step-00000002"]
 
 
@@ -300,10 +301,22 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_di
 def test_a_read_only_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
     config = config_of(small_disk)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine)
+    store.save(1, engine, tokens=10 * 1)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match="Read-only"):
-        store.save(2, engine)
+        store.save(2, engine, tokens=10 * 2)
     newest = find_newest_verified(RunDir(small_disk))
     assert newest is not None
     assert newest.step == 1
+
+
+def test_a_later_checkpoint_that_does_not_verify_never_displaces_a_good_one(tmp_path: Path, world: World) -> None:
+    config = config_of(tmp_path).model_copy(update={"checkpoint": CheckpointConfig(keep=1)})
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    damaged = store.save(9, engine, tokens=90)
+    (damaged / WEIGHTS_NAME).write_bytes(b"")
+    store.save(5, engine, tokens=50)
+    newest = find_newest_verified(RunDir(tmp_path))
+    assert newest is not None
+    assert (newest.step, newest.tokens) == (5, 50)
+    assert folders(tmp_path) == ["step-00000005"]

@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+import pytest
+
 from framework.metrics.records import JsonLines, read_json_lines
 from framework.plugins.interface import StepRecord
 
@@ -84,11 +86,13 @@ def test_a_line_that_is_cut_inside_a_character_is_left_out(tmp_path: Path) -> No
     assert read_json_lines(path) == [{"step": 1, "größe": 1.0}]
 
 
-def test_numbers_that_are_not_finite_come_back(tmp_path: Path) -> None:
+def test_what_is_not_json_is_not_written(tmp_path: Path) -> None:
     lines = JsonLines(tmp_path / "metrics.jsonl", resume_step=0)
-    lines.append(record(1, loss=math.inf))
+    with pytest.raises(ValueError, match="JSON compliant"):
+        lines.append(record(1, loss=math.inf))
+    lines.append(record(2, grad_norm=None))
     lines.close()
-    assert read_json_lines(tmp_path / "metrics.jsonl")[0]["loss"] == math.inf
+    assert read_json_lines(tmp_path / "metrics.jsonl")[0]["grad_norm"] is None
 
 
 def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:

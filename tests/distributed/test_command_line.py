@@ -205,16 +205,14 @@ def test_an_export_loads_in_transformers_with_the_same_logits(finished_run: dict
 def test_a_killed_run_goes_on_and_loses_nothing(tiny_config: Path, tmp_path: Path) -> None:
     common = [
         str(tiny_config),
-        "engine.kind=reference",
+        "engine.zero_stage=2",
         "checkpoint.every_steps=5",
         "train.max_steps=400",
         "model.dropout=0.1",
     ]
     common += ["train.eval_every_steps=1000", f"run_dir={tmp_path / 'run'}"]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", "-m", "framework.train", *common]
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        [*TORCHRUN, *common], cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_for(lambda: len(read_json_lines(metrics)) > 12, process)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from framework.checkpoint.manifest import (
+    WEIGHTS_NAME,
     CheckpointManifest,
     FileEntry,
     load_manifest,

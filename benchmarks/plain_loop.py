@@ -21,14 +21,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from framework.config import Config, load_config, plan_batch
+from framework.config import Config, load_config
 from framework.data.manifest import load_manifest
 from framework.data.shards import read_shard
-from framework.data.stream import IGNORED_TARGET, validation_micro_batches
 from framework.metrics.hardware import describe_environment
 from framework.model.build import build_model, count_parameters
 from framework.model.language_model import LanguageModel
-from framework.train.evaluation import summarise_loss
+from framework.train.evaluation import evaluate_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WARMUP_FRACTION, FINAL_LR_FRACTION = 0.05, 0.1
@@ -74,7 +73,7 @@ def measure(config: Config, seconds: float, precision: str, batch_size: int, lr:
         "tokens": seen,
         "tokens_per_second": round(seen / elapsed, 1),
         "train_loss": loss,
-        "validation": evaluate(model, config),
+        "validation": evaluate_model(model, config, manifest, config.data.shards_dir),
         "environment": describe_environment(1, torch.device("cpu")),
     }
 
@@ -114,7 +113,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        step, loss = step + 1, float(batch_loss)
+        step, loss = step + 1, batch_loss.item()
     return step, loss
 
 
@@ -124,18 +123,6 @@ def schedule(fraction: float) -> float:
         return fraction / WARMUP_FRACTION
     cosine = 0.5 * (1 + math.cos(math.pi * (fraction - WARMUP_FRACTION) / (1 - WARMUP_FRACTION)))
     return FINAL_LR_FRACTION + (1 - FINAL_LR_FRACTION) * cosine
-
-
-@torch.no_grad()
-def evaluate(model: LanguageModel, config: Config) -> dict[str, float]:
-    """The same rows and the same sums as a run's own evaluation, in float32."""
-    manifest = load_manifest(config.data.shards_dir)
-    model.eval()
-    loss_sum, targets = 0.0, 0
-    for batch in validation_micro_batches(config.data.shards_dir, manifest, plan_batch(config, 1), rank=0):
-        loss_sum += float(model(batch.input_ids, batch.targets))
-        targets += int((batch.targets != IGNORED_TARGET).sum())
-    return summarise_loss(config, loss_sum, targets, manifest.text_bytes("validation") / manifest.tokens("validation"))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def refuse_other_identity(config: Config, stored: Config, run_dir: Path) -> None
     Raises:
         RunDirError: names every key of the identity that differs, with both values.
     """
-    mine, theirs = (dict(_flatten(identity(each))) for each in (config, stored))
+    mine, theirs = (dict(flatten(identity(each))) for each in (config, stored))
     changed = [key for key in sorted(mine.keys() | theirs.keys()) if mine.get(key) != theirs.get(key)]
     if changed:
         differences = ", ".join(f"{key} {mine.get(key)!r} (there: {theirs.get(key)!r})" for key in changed)
@@ -99,10 +99,11 @@ def refuse_other_identity(config: Config, stored: Config, run_dir: Path) -> None
         )
 
 
-def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(key.path, value) pairs of nested sections, in order."""
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

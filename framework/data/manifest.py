@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from framework.durable import write_durably
 from framework.errors import ShardError
 
 FORMAT_VERSION = 1
@@ -69,6 +69,10 @@ class ShardManifest:
     def text_bytes(self, split: Split) -> int:
         return sum(shard.text_bytes for shard in self.split(split))
 
+    def bytes_per_token(self, split: Split) -> float:
+        """Bytes of UTF-8 text per token of a split, end-of-text counted as a token without text."""
+        return self.text_bytes(split) / self.tokens(split)
+
     @property
     def data_fingerprint(self) -> str:
         """SHA-256, in hex, over tokenizer and every shard's name and hash: what the order of sequences depends on."""
@@ -76,14 +80,12 @@ class ShardManifest:
         return hashlib.sha256("\n".join(content).encode()).hexdigest()
 
     def save(self, shards_dir: Path) -> None:
-        """Writes ``manifest.json`` beside its final name, syncs and renames: it exists whole or not at all."""
-        target = shards_dir / MANIFEST_NAME
-        temporary = target.with_suffix(".json.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(asdict(self), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
+        """Writes ``manifest.json``, whole or not at all.
+
+        Raises:
+            StorageError: the file system refuses.
+        """
+        write_durably(shards_dir / MANIFEST_NAME, json.dumps(asdict(self), indent=1).encode())
 
 
 def load_manifest(shards_dir: Path) -> ShardManifest:

@@ -37,7 +37,7 @@ from framework.data.manifest import MANIFEST_NAME, SPLITS, TOKENIZER_FOLDER, Sha
 from framework.data.shards import ShardWriter, shard_name
 from framework.data.sources import EMBEDDED_DOCUMENTS, ReadMeter, has_validation_source, open_documents, source_files
 from framework.data.tokenizer import TRAINING_TEXT_BYTES, Tokenizer, build_tokenizer, load_tokenizer
-from framework.durable import free_bytes, only_one_writer, storage_errors, sync_folder
+from framework.durable import free_bytes, only_one_writer, storage_errors
 from framework.errors import ShardError, SourceError, StorageError, TokenizerError
 
 LOCK_NAME = "prepare.lock"
@@ -123,19 +123,8 @@ def _prepare_locked(
         end_of_text_id=tokenizer.end_of_text_id,
         shards=tuple(shard.entry for shard in journal.finished),
     )
-    _save_manifest(manifest, folder)
+    manifest.save(folder)
     return manifest
-
-
-def _save_manifest(manifest: ShardManifest, folder: Path) -> None:
-    try:
-        with storage_errors(folder / MANIFEST_NAME):
-            manifest.save(folder)
-            sync_folder(folder)
-    except BaseException:
-        with suppress(OSError):
-            (folder / f"{MANIFEST_NAME}.tmp").unlink(missing_ok=True)
-        raise
 
 
 # --- What is checked before anything is written ---

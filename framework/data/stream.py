@@ -328,7 +328,7 @@ class Prefetcher:
         item = self._queue.get()
         if item is _END or isinstance(item, BaseException):
             self._queue.put(item)  # the last word: whoever asks again gets it again
-            raise StopIteration if item is _END else item
+            raise item if isinstance(item, BaseException) else StopIteration
         assert isinstance(item, StepBatch)
         return item
 

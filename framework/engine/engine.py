@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,18 @@ class StepOutcome:
     grad_norm: float | None
     target_tokens: int
     digest: Digest
+
+
+@torch.no_grad()
+def sum_losses(
+    forward: Callable[[MicroBatch], torch.Tensor], micro_batches: Iterable[MicroBatch], device: torch.device
+) -> tuple[float, int]:
+    """Sum of ``forward``'s losses in nats, and number of targets. No collective of its own."""
+    loss, targets = 0.0, 0
+    for micro_batch in micro_batches:
+        loss += float(forward(micro_batch.to(device)))
+        targets += int((micro_batch.targets != IGNORED_TARGET).sum())
+    return loss, targets
 
 
 class Engine(ABC):
@@ -79,11 +91,7 @@ class Engine(ABC):
     def evaluate(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, int]:
         """Sum of losses in nats, and number of targets, over all ranks' micro-batches; every rank has as many."""
         self._set_training(False)
-        loss, targets = 0.0, 0
-        with torch.no_grad():
-            for micro_batch in micro_batches:
-                loss += float(self._forward(micro_batch.to(self.world.device)))
-                targets += int((micro_batch.targets != IGNORED_TARGET).sum())
+        loss, targets = sum_losses(self._forward, micro_batches, self.world.device)
         total, count = self.world.sum_floats([loss, float(targets)])
         return total, int(count)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from framework.durable import write_durably
 from framework.plugins.interface import StepRecord
 
 
@@ -46,6 +46,4 @@ def _drop_lines_after(path: Path, step: int) -> None:
     kept = [line for line in read_json_lines(path) if line["step"] <= step]
     if not path.exists():
         return
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    write_durably(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept).encode())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
-from framework.config import BatchPlan, Config
+from framework.config import BatchPlan, Config, plan_batch
 from framework.data.manifest import ShardManifest
 from framework.data.stream import validation_micro_batches
 from framework.data.tokenizer import Tokenizer
-from framework.engine import Engine
+from framework.engine import Engine, sum_losses
 from framework.model.generate import Sampling, generate_tokens
+from framework.model.language_model import LanguageModel
 from framework.plugins.registry import active_plugins
 
 
@@ -33,6 +35,19 @@ def summarise_loss(config: Config, loss_sum: float, tokens: int, text_bytes_per_
         for name, metric in active.plugin.metrics.items():
             summary[name] = metric(loss=loss, tokens=tokens, text_bytes=round(text_bytes))
     return summary
+
+
+def evaluate_model(
+    model: LanguageModel, config: Config, manifest: ShardManifest, shards_dir: Path, max_sequences: int | None = None
+) -> dict[str, float]:
+    """What ``Evaluator.evaluate`` gives, for a whole model in this process, without ranks."""
+    micro_batches = validation_micro_batches(
+        shards_dir, manifest, plan_batch(config, 1), rank=0, max_sequences=max_sequences
+    )
+    model.eval()
+    device = next(model.parameters()).device
+    loss_sum, tokens = sum_losses(lambda batch: model(batch.input_ids, batch.targets), micro_batches, device)
+    return summarise_loss(config, loss_sum, tokens, manifest.bytes_per_token("validation"))
 
 
 class Evaluator:
@@ -65,8 +80,7 @@ class Evaluator:
             max_sequences=self._config.train.eval_max_sequences,
         )
         loss_sum, tokens = self._engine.evaluate(micro_batches)
-        bytes_per_token = self._manifest.text_bytes("validation") / self._manifest.tokens("validation")
-        return summarise_loss(self._config, loss_sum, tokens, bytes_per_token)
+        return summarise_loss(self._config, loss_sum, tokens, self._manifest.bytes_per_token("validation"))
 
     def write_stories(self) -> list[str]:
         """Continues each of ``train.sample_prompts``, the same way at every evaluation.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from framework.config import Config, identity
+from framework.config import Config, flatten, identity
 from framework.durable import write_durably
 from framework.engine import World
 from framework.metrics.console import Console
@@ -85,7 +85,16 @@ class TensorBoardHook:
     def on_finish(self, step: int) -> None:
         if step == self._config.train.max_steps and self._last_evaluation:
             final = {name.replace("validation/", "final/"): value for name, value in self._last_evaluation.items()}
-            self._board.hyper_parameters(dict(_flat_scalars(identity(self._config))), final)
+            parameters = dict(flatten(identity(self._config)))
+            scalars = {key: value for key, value in parameters.items() if isinstance(value, bool | int | float | str)}
+            self._board.hyper_parameters(scalars, final)
+                {
+                    key: value
+                    for key, value in flatten(identity(self._config))
+                    if isinstance(value, bool | int | float | str)
+                },
+                final,
+            )
         self._board.close()
 
 
@@ -138,13 +147,3 @@ class StoryHook:
 def write_result(run_dir: RunDir, values: Mapping[str, Any]) -> None:
     """``result.json``, whole or not at all."""
     write_durably(run_dir.result, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _flat_scalars(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, bool | int | float | str]]:
-    flat: list[tuple[str, bool | int | float | str]] = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat += _flat_scalars(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            flat.append((f"{prefix}{key}", value))
-    return flat

@@ -12,16 +12,15 @@ from transformers import PreTrainedModel
 
 from framework.checkpoint.manifest import WEIGHTS_NAME, verify
 from framework.checkpoint.store import find_newest_verified
-from framework.config import Config, plan_batch
+from framework.config import Config
 from framework.data.manifest import load_manifest
-from framework.data.stream import IGNORED_TARGET, validation_micro_batches
 from framework.data.tokenizer import Tokenizer, load_tokenizer
 from framework.errors import CheckpointError, RunDirError, ShardError, StorageError, UserError
 from framework.model.build import build_model
 from framework.model.generate import Sampling, generate_tokens
 from framework.model.language_model import LanguageModel
 from framework.run_dir import RunDir
-from framework.train.evaluation import summarise_loss
+from framework.train.evaluation import evaluate_model
 from framework.train.preflight import read_run_config
 
 
@@ -127,17 +126,7 @@ def evaluate_trained(
         raise ShardError(
             f"the shards in {folder} were written with another tokenizer than the run's", fix="name other shards"
         )
-    device = next(trained.model.parameters()).device
-    plan = plan_batch(trained.config, 1)
-    loss_sum, tokens = 0.0, 0
-    with torch.no_grad():
-        for micro_batch in validation_micro_batches(folder, manifest, plan, rank=0, max_sequences=max_sequences):
-            moved = micro_batch.to(device)
-            loss_sum += float(trained.model(moved.input_ids, moved.targets))
-            tokens += int((micro_batch.targets != IGNORED_TARGET).sum())
-    return summarise_loss(
-        trained.config, loss_sum, tokens, manifest.text_bytes("validation") / manifest.tokens("validation")
-    )
+    return evaluate_model(trained.model, trained.config, manifest, folder, max_sequences)
 
 
 def export(trained: Trained, folder: Path) -> None:

@@ -88,13 +88,6 @@ class TensorBoardHook:
             parameters = dict(flatten(identity(self._config)))
             scalars = {key: value for key, value in parameters.items() if isinstance(value, bool | int | float | str)}
             self._board.hyper_parameters(scalars, final)
-                {
-                    key: value
-                    for key, value in flatten(identity(self._config))
-                    if isinstance(value, bool | int | float | str)
-                },
-                final,
-            )
         self._board.close()
 
 

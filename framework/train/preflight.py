@@ -10,7 +10,7 @@ from pathlib import Path
 
 from framework.checkpoint.manifest import CheckpointManifest
 from framework.checkpoint.manifest import load_manifest as load_checkpoint_manifest
-from framework.config import BatchPlan, Config, build_config, plan_batch, refuse_other_identity
+from framework.config import BatchPlan, Config, build_config, identity_fingerprint, plan_batch, refuse_other_identity
 from framework.config.load import read_yaml
 from framework.data.manifest import TOKENIZER_FOLDER, ShardManifest, load_manifest
 from framework.data.tokenizer import Tokenizer, build_tokenizer, load_tokenizer
@@ -121,6 +121,11 @@ def _fitting_checkpoint(config: Config, manifest: ShardManifest, ranks: int) -> 
     newest = _newest_readable(run_dir)
     if newest is None:
         return None
+    if newest.identity_fingerprint != identity_fingerprint(config):
+        raise RunDirError(
+            f"the checkpoint of step {newest.step} in {config.run_dir} belongs to another run",
+            fix="remove that checkpoint, or choose another run_dir",
+        )
     if newest.data_fingerprint != manifest.data_fingerprint:
         raise RunDirError(
             f"run_dir {run_dir.path} was trained on other shards than those in {config.data.shards_dir}",

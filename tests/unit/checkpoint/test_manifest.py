@@ -37,6 +37,7 @@ def write_checkpoint(folder: Path, step: int) -> CheckpointManifest:
     manifest = CheckpointManifest(
         step=step,
         cursor=16 * step,
+        tokens=0,
         world_size=1,
         engine_kind="reference",
         zero_stage=0,
@@ -216,6 +217,7 @@ def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world
     assert described == {
         "step": 3,
         "cursor": 12,
+        "tokens": 30,
         "world_size": 1,
         "engine_kind": "reference",
         "zero_stage": 0,

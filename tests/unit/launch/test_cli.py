@@ -97,7 +97,7 @@ def test_a_dry_run_reports_the_resolved_config_the_batch_and_the_plan(
     assert (result.code, result.err) == (0, "")
     report = json.loads(result.out)
     resolved = tmp_path / "resolved.yaml"
-    resolved.write_text(report["config"])
+    resolved.write_text(json.dumps(report["config"]))  # JSON is YAML
     assert load_config(resolved) == load_config(tiny_config, [f"run_dir={run_dir}", "train.max_steps=7"])
     assert report["step"] == "8 sequences = 4 micro-batch x 1 accumulation x 2 ranks; 512 tokens a step"
     assert "7 steps, 3,584 tokens" in report["run"]

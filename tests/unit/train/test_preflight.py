@@ -67,6 +67,7 @@ def add_checkpoint(config: Config, step: int = 4, **changes: object) -> None:
     manifest = CheckpointManifest(
         step=step,
         cursor=step * 8,
+        tokens=0,
         world_size=1,
         engine_kind="reference",
         zero_stage=0,
@@ -306,3 +307,10 @@ def test_a_checkpoint_of_another_sharding_is_refused(
     error = refuse(config, RunDirError)
     assert "the checkpoint of step 4" in error.cause
     assert said in error.cause
+
+
+def test_another_runs_checkpoint_is_refused(tiny_config: Path, overrides: list[str], refuse: Refuse) -> None:
+    config = load_config(tiny_config, overrides)
+    begin_run(config)
+    add_checkpoint(config, identity_fingerprint="e" * 64)
+    assert "belongs to another run" in refuse(config, RunDirError).cause

@@ -95,9 +95,9 @@ class DeepSpeedEngine(Engine):
         writer = self._engine.checkpoint_engine
         write, failures = writer.save, []
 
-        def write_or_remember(state: Any, path: str) -> None:
+        def write_or_remember(*arguments: Any, **options: Any) -> None:
             try:
-                write(state, path)
+                write(*arguments, **options)
             except (OSError, RuntimeError) as error:
                 failures.append(error)
 

@@ -208,7 +208,7 @@ def test_saving_five_and_keeping_two_leaves_the_newest_two(tmp_path: Path, world
 
 def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
-    CheckpointStore(config, "d" * 64, world).save(3, engine_of(config, world))
+    CheckpointStore(config, "d" * 64, world).save(3, engine_of(config, world), tokens=30)
     manifest = verify(RunDir(tmp_path).checkpoint(3))
     assert manifest.files.keys() == {"engine/reference.pt", "model.safetensors", "rank-00000.pt"}
     assert all(isinstance(entry, FileEntry) and entry.size_bytes > 0 for entry in manifest.files.values())
@@ -231,7 +231,7 @@ def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world
 def test_loading_brings_weights_and_random_numbers_back(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10 * 1)
+    store.save(1, engine, tokens=10)
     saved = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
     drawn = torch.rand(3)
     with torch.no_grad():
@@ -247,11 +247,11 @@ def test_loading_brings_weights_and_random_numbers_back(tmp_path: Path, world: W
 def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10 * 1)
+    store.save(1, engine, tokens=10)
     stale = RunDir(tmp_path).checkpoints / "step-00000002.tmp" / "engine"
     stale.mkdir(parents=True)
     (stale / "half").write_bytes(b"of a file")
-    store.save(2, engine, tokens=10 * 2)
+    store.save(2, engine, tokens=20)
     assert folders(tmp_path) == ["step-00000001", "step-00000002"]
     assert not (RunDir(tmp_path).checkpoint(2) / "engine" / "half").exists()
 
@@ -259,9 +259,9 @@ def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path, world: W
 def test_a_checkpoint_of_the_step_that_did_not_verify_is_replaced(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10 * 1)
+    store.save(1, engine, tokens=10)
     os.truncate(RunDir(tmp_path).checkpoint(1) / "model.safetensors", 5)
-    store.save(1, engine, tokens=10 * 1)
+    store.save(1, engine, tokens=10)
     verify(RunDir(tmp_path).checkpoint(1))
     assert folders(tmp_path) == ["step-00000001"]
 
@@ -286,17 +286,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
     config = config_of(small_disk)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10 * 1)
+    store.save(1, engine, tokens=10)
     free = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - 16_384))
     with pytest.raises(StorageError) as caught:
-        store.save(2, engine, tokens=10 * 2)
+        store.save(2, engine, tokens=20)
     assert "step-00000002.tmp" in caught.value.cause
     newest = find_newest_verified(RunDir(small_disk))
     assert newest is not None
     assert newest.step == 1
     (small_disk / "filler").unlink()
-    assert store.save(2, engine, tokens=10 * 2).name == "step-00000002"
+    assert store.save(2, engine, tokens=20).name == "step-00000002"
     assert folders(small_disk) == ["step-00000001", "step-00000002"]
 
 
@@ -304,10 +304,10 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_di
 def test_a_read_only_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
     config = config_of(small_disk)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10 * 1)
+    store.save(1, engine, tokens=10)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match="Read-only"):
-        store.save(2, engine, tokens=10 * 2)
+        store.save(2, engine, tokens=20)
     newest = find_newest_verified(RunDir(small_disk))
     assert newest is not None
     assert newest.step == 1

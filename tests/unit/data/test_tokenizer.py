@@ -85,9 +85,10 @@ def test_training_gives_the_same_tokenizer_in_every_process_and_thread_count() -
     assert result.stdout.strip() == train().fingerprint
 
 
-def test_vocabulary_has_the_size_asked_for_or_what_the_text_gives() -> None:
+def test_vocabulary_has_the_size_asked_for_or_is_refused() -> None:
     assert train(vocab_size=300).vocab_size == 300
-    assert 257 <= train(vocab_size=5000).vocab_size < 1000
+    with pytest.raises(TokenizerError, match=r"vocab_size is 5000, but the text yields \d+ tokens"):
+        train(vocab_size=5000)
 
 
 def test_saved_tokenizer_loads_with_the_same_fingerprint_and_ids(tmp_path: Path) -> None:

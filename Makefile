@@ -9,6 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+FAULTS_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,6 +68,12 @@ quickstart: venv  ## prepare the embedded corpus, train with ZeRO on 2 ranks, re
 .PHONY: test
 test: venv  ## run the tests; PYTEST_ARGS="-m 'not slow'" passes options on
 	@$(ON_PATH) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: test-faults
+test-faults: venv  ## run the whole fault matrix into docs/reliability.md, and its mutation check (half an hour)
+	@export $(ON_PATH)
+	$(BIN)/python -m tests.faults --write docs/reliability.md $(FAULTS_ARGS)
+	$(BIN)/python -m tests.faults.mutations
 
 .PHONY: check
 check: venv  ## lint, formatting, types, floors

@@ -3,9 +3,10 @@
     python -m benchmarks.plain_loop configs/tinystories_cpu.yaml --seconds 1200 --precision bf16
 
 The loop is the one most people write: a transformers GPT-2, ``torch.compile``, autocast, fused AdamW, random windows of the
-concatenated training tokens, warm-up and cosine to a tenth. It reads the config's model, shards and validation rows, so that
-only the training differs, and knows how long it may take: its schedule ends exactly when its time does.
-Prints one JSON line; ``--append FILE`` keeps it.
+concatenated training tokens, 100 steps of warm-up and a cosine to a tenth. It reads the config's model, shards and validation
+rows, so that only the training differs, and knows how long it may take: its cosine ends exactly when its time does.
+The warm-up counts steps, not seconds: the first seconds go to compilation, and a warm-up that is over after ten steps
+costs the run (docs/experiments.md). Prints one JSON line; ``--append FILE`` keeps it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import torch
 import torch.nn.functional as F
 
 from framework.config import Config, load_config
+from framework.data.corpus import local_corpus
 from framework.data.manifest import load_manifest
 from framework.data.shards import read_shard
 from framework.metrics.hardware import describe_environment
@@ -30,7 +33,7 @@ from framework.model.language_model import LanguageModel
 from framework.train.evaluation import evaluate_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-WARMUP_FRACTION, FINAL_LR_FRACTION = 0.05, 0.1
+WARMUP_STEPS, FINAL_LR_FRACTION, REPORT_EVERY = 100, 0.1, 50
 
 
 def main() -> None:
@@ -73,7 +76,7 @@ def measure(config: Config, seconds: float, precision: str, batch_size: int, lr:
         "tokens": seen,
         "tokens_per_second": round(seen / elapsed, 1),
         "train_loss": loss,
-        "validation": evaluate_model(model, config, manifest, config.data.shards_dir),
+        "validation": evaluate_model(model, config, local_corpus(config.data.shards_dir)),
         "environment": describe_environment(1, torch.device("cpu")),
     }
 
@@ -103,7 +106,7 @@ def train(
     began, step, loss = time.perf_counter(), 0, math.nan
     while (fraction := (time.perf_counter() - began) / seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = lr * schedule(fraction)
+            group["lr"] = lr * schedule(step, fraction)
         starts = torch.randint(len(tokens) - length - 1, (batch_size,), generator=generator)
         rows = torch.stack([tokens[start : start + length + 1] for start in starts.tolist()])
         with torch.autocast("cpu", dtype=DTYPES[precision], enabled=precision != "fp32"):
@@ -114,15 +117,15 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         step, loss = step + 1, batch_loss.item()
+        if step % REPORT_EVERY == 0:
+            print(f"step {step}, {fraction:.0%} of the time, loss {loss:.3f}", file=sys.stderr, flush=True)
     return step, loss
 
 
-def schedule(fraction: float) -> float:
-    """Share of the peak rate at this fraction of the time."""
-    if fraction < WARMUP_FRACTION:
-        return fraction / WARMUP_FRACTION
-    cosine = 0.5 * (1 + math.cos(math.pi * (fraction - WARMUP_FRACTION) / (1 - WARMUP_FRACTION)))
-    return FINAL_LR_FRACTION + (1 - FINAL_LR_FRACTION) * cosine
+def schedule(step: int, fraction: float) -> float:
+    """Share of the peak rate at this step, when this fraction of the time is over."""
+    cosine = FINAL_LR_FRACTION + (1 - FINAL_LR_FRACTION) * 0.5 * (1 + math.cos(math.pi * fraction))
+    return min((step + 1) / WARMUP_STEPS, cosine)
 
 
 if __name__ == "__main__":

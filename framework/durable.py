@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from framework.errors import ShardError, StorageError
+from framework.errors import StorageError, UserError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -79,14 +79,14 @@ def free_bytes(path: Path) -> int:
 
 
 @contextmanager
-def only_one_writer(lock: Path) -> Iterator[None]:
+def only_one_writer(lock: Path, *, refusal: UserError) -> Iterator[None]:
     """Holds ``lock`` for as long as the body runs; the file is removed afterwards, and a kill frees it as well.
 
     Raises:
-        ShardError: another process holds it.
+        UserError: ``refusal``, when another process holds it.
         StorageError: the file system refuses, or offers no locks.
     """
-    descriptor = _acquire(lock)
+    descriptor = _acquire(lock, refusal)
     try:
         yield
     finally:
@@ -96,7 +96,22 @@ def only_one_writer(lock: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(lock: Path) -> int:
+def is_locked(lock: Path) -> bool:
+    """Whether another process holds ``lock`` now; asking disturbs nobody."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who only ask do not see each other
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _acquire(lock: Path, refusal: UserError) -> int:
     while True:
         with storage_errors(lock):
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
@@ -106,7 +121,7 @@ def _acquire(lock: Path) -> int:
                 return descriptor
         except OSError as error:
             os.close(descriptor)
-            raise _lock_refusal(lock, error) from None
+            raise (refusal if error.errno == errno.EWOULDBLOCK else _lock_refusal(lock, error)) from None
         os.close(descriptor)  # the holder removed it between open and flock: try the new one
 
 
@@ -117,16 +132,11 @@ def _is_still(lock: Path, descriptor: int) -> bool:
         return False
 
 
-def _lock_refusal(lock: Path, error: OSError) -> ShardError | StorageError:
-    if error.errno == errno.EWOULDBLOCK:
-        return ShardError(
-            f"another `zerostream prepare` is writing into data.shards_dir {lock.parent}",
-            fix="wait until it has finished, or choose another data.shards_dir",
-        )
+def _lock_refusal(lock: Path, error: OSError) -> StorageError:
     if error.errno in _NO_LOCKS:
         return StorageError(
             f"the file system of {lock.parent} offers no file locks ({error.strerror})",
-            fix="prepare into a data.shards_dir on a local disk and copy the folder there",
+            fix="choose a folder on another file system, such as a local disk",
         )
     return _refusal(lock, error)
 

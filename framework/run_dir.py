@@ -36,6 +36,24 @@ class RunDir:
         return self.path / "eval.jsonl"
 
     @property
+    def events(self) -> Path:
+        """One JSON object per unusual event: steps left out, loss spikes, skipped shards, saves that failed."""
+        return self.path / "events.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by rank 0 of the live start."""
+        return self.path / "run.lock"
+
+    def heartbeat(self, rank: int) -> Path:
+        """Where a rank says how far it is, every few seconds, for watchers outside."""
+        return self.path / "heartbeats" / f"rank-{rank:05d}.json"
+
+    def stacks(self, rank: int) -> Path:
+        """Where a rank that has missed its deadline leaves the stacks of its threads."""
+        return self.path / "stacks" / f"rank-{rank:05d}.txt"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
@@ -53,6 +71,13 @@ class RunDir:
     def result(self) -> Path:
         """Final summary; exists only when the run has finished."""
         return self.path / "result.json"
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        """Everything a run writes, ``config`` last."""
+        written = (self.checkpoints, self.metrics, self.evaluations, self.events, self.tensorboard, self.samples)
+        around = (self.result, self.tokenizer, self.environment, self.heartbeat(0).parent, self.stacks(0).parent)
+        return (*written, *around, self.config)
 
     @property
     def checkpoints(self) -> Path:

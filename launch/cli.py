@@ -68,6 +68,9 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved config and the plan; start nothing.")
     ] = False,
+    start_over: Annotated[
+        bool, typer.Option("--start-over", help="Remove what this run has written, and begin again at step 0.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on this machine, the same as `torchrun --nproc-per-node N -m framework.train CONFIG`.
@@ -87,12 +90,15 @@ def train(
         _print_report(report, as_json)
         return
     from framework.engine.device import refuse_missing_device
-    from framework.train.preflight import check
+    from framework.train.preflight import check, refuse_live_copy, remove_outputs
     from launch.local import launch_ranks
 
+    refuse_live_copy(RunDir(loaded.run_dir))
+    if start_over:
+        remove_outputs(RunDir(loaded.run_dir))
     check(loaded, nproc)
     refuse_missing_device(loaded)
-    exit_code = launch_ranks(config, overrides or [], nproc)
+    exit_code = launch_ranks(config, overrides or [], nproc, RunDir(loaded.run_dir))
     if as_json:
         _print_outcome(RunDir(loaded.run_dir), exit_code)
     raise typer.Exit(exit_code)
@@ -172,6 +178,25 @@ def export(
         {"folder": str(folder), "step": trained.step, "load": f"AutoModelForCausalLM.from_pretrained({str(folder)!r})"},
         as_json,
     )
+
+
+@app.command()
+def verify(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH", help="A folder of shards, a checkpoint's folder, or a run directory.", show_default=False
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare shards, a checkpoint or a whole run with their manifests, and say what is wrong. Nothing is changed.
+
+    Exit codes: 0 all is well; 2 something is missing, damaged or does not belong there; the last line names the first.
+    """
+    from launch.verify import run_verify
+
+    run_verify(path, as_json=as_json)
 
 
 @app.command()

@@ -39,7 +39,8 @@ def _describe_engine(config: Config) -> str:
 def _describe_start(config: Config, ranks: int, tokens: int) -> dict[str, str]:
     from framework.train.preflight import check
 
-    if not config.data.shards_dir.exists():
+    is_prepared_here = config.data.remote is None and not config.data.mixture
+    if is_prepared_here and not config.data.shards_dir.exists():
         return {"text": f"no shards in {config.data.shards_dir} yet: run `zerostream prepare` first"}
     try:
         found = check(config, ranks)
@@ -47,10 +48,10 @@ def _describe_start(config: Config, ranks: int, tokens: int) -> dict[str, str]:
         if (config.data.shards_dir / "manifest.json").exists():
             raise
         return {"text": str(error)}
-    available = found.manifest.tokens("train")
+    available = found.corpus.tokens("train")
     newest = found.newest_checkpoint
     return {
-        "text": f"{available:,} training tokens in {len(found.manifest.split('train'))} shards: {tokens / available:.2f} epochs",
+        "text": f"{available:,} training tokens in {len(found.corpus.split('train'))} shards: {tokens / available:.2f} epochs",
         "start": _describe_resume(newest.step, config.train.max_steps) if newest else f"anew, into {config.run_dir}",
     }
 

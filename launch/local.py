@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import signal
 import sys
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED
+from framework.run_dir import RunDir
+from framework.train.watch import ranks_that_hung
+
+if TYPE_CHECKING:
+    import psutil
 
 _RANK_MODULE = "framework.train"
 _FIX = "To fix it"
+_SECONDS_TO_SIGKILL = 10  # for ranks that still live when another has failed
 
 
-def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int) -> int:
+def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_dir: RunDir) -> int:
     """Runs ``torchrun --nproc-per-node nproc -m framework.train`` and returns 0, 1, 2 or 75.
 
-    ``torchrun`` itself ends with 1 whatever its ranks say; asking its agent keeps their exit codes apart.
+    ``torchrun`` itself ends with 1 whatever its ranks say; asking its agent keeps their exit codes apart. SIGTERM, SIGINT and
+    SIGUSR2 are handed on to the ranks, which save and end; torchrun would kill them 30 seconds after the first two.
     """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -35,24 +46,73 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int) -> int
             rdzv_endpoint="127.0.0.1:0",
             max_restarts=0,
             monitor_interval=0.1,
+            signals_to_handle="SIGQUIT",  # the others are handed on, below
+            shutdown_timeout=_SECONDS_TO_SIGKILL,
             local_addr="127.0.0.1",  # the machine's own name may not resolve, and ranks would wait for it in silence
         ),
         sys.executable,
     )
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, _hand_on)
+    shutil.rmtree(run_dir.stacks(0).parent, ignore_errors=True)  # of an earlier start
     try:
         launch("-u", "-m", _RANK_MODULE, str(config_path), *overrides)
-    except SignalException as error:
-        fix = "start the same command again: it goes on from the last checkpoint"
-        print(f"zerostream: {error}. {_FIX}: {fix}.", file=sys.stderr, flush=True)
-        return EXIT_FAILED
+    except _StoppedBeforeRanksError:
+        print(f"zerostream: stopped before any rank had started. {_FIX}: start it again.", file=sys.stderr, flush=True)
+        return EXIT_PREEMPTED
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         rank_0 = error.failures.get(0)
         rank_0_has_said_it = rank_0 is not None and rank_0.exitcode > 0
+        if hung := ranks_that_hung(run_dir):
+            _say_who_hung(hung, nproc, run_dir)
+            return EXIT_FAILED
         if not (rank_0_has_said_it and _FIX in str(failure.message)):
             _say_last_words(rank, failure.exitcode, str(failure.message))
         return int(failure.exitcode) if failure.exitcode in (EXIT_REFUSED, EXIT_PREEMPTED) else EXIT_FAILED
     return EXIT_FINISHED
+
+
+class _StoppedBeforeRanksError(Exception):
+    """A signal came while there was nobody to hand it on to."""
+
+
+def _hand_on(number: int, frame: FrameType | None) -> None:
+    """To every rank: a signal that one terminal or scheduler sent to this process alone is meant for the run."""
+    import psutil
+
+    ranks = [child for child in psutil.Process().children() if _RANK_MODULE in " ".join(_command_of(child))]
+    if not ranks:
+        raise _StoppedBeforeRanksError
+    for rank in ranks:
+        with suppress(ProcessLookupError):
+            os.kill(rank.pid, number)
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    import psutil
+
+    try:
+        command: list[str] = process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
+    return command
+
+
+def _say_who_hung(ranks: list[int], nproc: int, run_dir: RunDir) -> None:
+    silent = sorted(set(range(nproc)) - set(ranks))
+    cause = f"rank {_list(ranks)} missed a deadline and wrote down where it stood"
+    if silent:
+        cause += f"; rank {_list(silent)} did not even do that, and may be stopped or cut off"
+    fix = (
+        f"read {run_dir.stacks(0).parent}, or raise train.step_timeout_seconds or train.start_timeout_seconds if it was only "
+        "slow; the same command goes on from the last checkpoint"
+    )
+    print(f"zerostream: {cause}. {_FIX}: {fix}.", file=sys.stderr, flush=True)
+
+
+def _list(ranks: Sequence[int]) -> str:
+    return ", ".join(map(str, ranks))
 
 
 def _say_last_words(rank: int, exit_code: int, message: str) -> None:

@@ -54,8 +54,15 @@ data:
   {{source: embedded, documents: 400, shards_dir: {tiny_shards}, shard_tokens: 20000, validation_fraction: 0.05, lanes: 16}}
 optimizer: {{lr: 1.0e-3}}
 schedule: {{warmup_steps: 5}}
-engine: {{micro_batch_size: 4, global_batch_size: 8, timeout_seconds: 60}}
-train: {{max_steps: 20, eval_every_steps: 20, eval_max_sequences: 16, sample_prompts: ["Once"], sample_max_tokens: 4}}
+engine: {{micro_batch_size: 4, global_batch_size: 8}}
+train:
+  max_steps: 20
+  eval_every_steps: 20
+  eval_max_sequences: 16
+  sample_prompts: ["Once"]
+  sample_max_tokens: 4
+  step_timeout_seconds: 60
+  start_timeout_seconds: 120
 checkpoint: {{every_steps: 20}}
 logging: {{tensorboard: false}}
 """

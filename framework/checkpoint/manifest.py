@@ -1,28 +1,25 @@
 """A checkpoint's manifest: what makes a folder a checkpoint, and how it is verified. Standard library only.
 
 checkpoints/step-00000100/
-  manifest.json          written last; every other file's size and SHA-256
-  engine/                what the engine wrote: one part per rank, or one in all
-  rank-00000.pt ...      each rank's random number generators
-  model.safetensors      full float32 weights, for generate, evaluate, export
+  manifest.json                          written last; every other file's size and SHA-256
+  state-00000-of-00002.safetensors ...   each rank's share of weights and optimizer (framework.checkpoint.fragments)
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
+import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from framework.durable import write_durably
 from framework.errors import CheckpointError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
-WEIGHTS_NAME = "model.safetensors"
-ENGINE_FOLDER = "engine"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,8 @@ class FileEntry:
 class CheckpointManifest:
     """What a checkpoint holds, and by whom it was written.
 
-    ``cursor`` counts sequences, ``tokens`` the targets learned from, both over the whole run.
+    ``cursor`` counts sequences, ``tokens`` the targets learned from, both over the whole run; ``applied_steps`` the steps
+    that changed the weights. ``train_loss`` is that of the last step, ``validation_loss`` of an evaluation at this step.
     """
 
     step: int
@@ -47,6 +45,10 @@ class CheckpointManifest:
     engine_kind: str
     zero_stage: int
     precision: str
+    applied_steps: int
+    loss_scale: float | None
+    train_loss: float | None
+    validation_loss: float | None
     identity_fingerprint: str
     data_fingerprint: str
     files: dict[str, FileEntry]
@@ -66,18 +68,29 @@ def load_manifest(folder: Path) -> CheckpointManifest:
     path = folder / MANIFEST_NAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        _refuse_other_version(folder, values.get("format_version"))
         files = {name: FileEntry(**entry) for name, entry in values.pop("files").items()}
         manifest = CheckpointManifest(files=files, **values)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"checkpoint {folder} has no readable manifest: {error}", fix="use an older checkpoint"
         ) from None
-    if manifest.format_version != FORMAT_VERSION:
+    for name in files:
+        if not _FILE_NAME.fullmatch(name):
+            raise CheckpointError(
+                f"checkpoint {folder} names a file {name!r}, which is no plain name", fix="use an older checkpoint"
+            )
+    return manifest
+
+
+def _refuse_other_version(folder: Path, version: object) -> None:
+    if version is None:
+        raise KeyError("format_version")
+    if version != FORMAT_VERSION:
         raise CheckpointError(
-            f"checkpoint {folder} has format version {manifest.format_version}, this zerostream reads {FORMAT_VERSION}",
+            f"checkpoint {folder} has format version {version}, this zerostream reads {FORMAT_VERSION}",
             fix="go on with the version that wrote it",
         )
-    return manifest
 
 
 def verify(folder: Path) -> CheckpointManifest:
@@ -93,25 +106,26 @@ def verify(folder: Path) -> CheckpointManifest:
         if size != expected.size_bytes:
             found = "is missing" if size is None else f"has {size} bytes, not {expected.size_bytes}"
             raise CheckpointError(f"checkpoint file {path} {found}", fix="use an older checkpoint")
-        if hash_file(path) != expected.sha256:
-            raise CheckpointError(
-                f"checkpoint file {path} does not have its recorded SHA-256", fix="use an older checkpoint"
-            )
+    with ThreadPoolExecutor() as threads:  # hashing lets go of Python's lock
+        hashes = threads.map(lambda name: _hash_or_refuse(folder / name), manifest.files)
+        for (name, expected), found in zip(manifest.files.items(), hashes, strict=True):
+            if found != expected.sha256:
+                raise CheckpointError(
+                    f"checkpoint file {folder / name} does not have its recorded SHA-256", fix="use an older checkpoint"
+                )
     return manifest
+
+
+def _hash_or_refuse(path: Path) -> str:
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint file {path} cannot be read: {error.strerror}", fix="use an older one"
+        ) from error
 
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_and_describe(folder: Path, names: Iterable[str]) -> dict[str, FileEntry]:
-    """Syncs each named file to storage and describes it for the manifest."""
-    entries = {}
-    for name in names:
-        path = folder / name
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            entries[name] = FileEntry(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
-    return entries

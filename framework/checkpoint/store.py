@@ -3,42 +3,36 @@
 The life of a save::
 
     step-00000100.tmp/        rank 0 makes it; a stale one is removed
-      every rank writes       engine part, random state; rank 0 the full weights
-      every rank hashes       its share of the files, and syncs them
-      rank 0 writes           manifest.json, syncs file and folder
+      every rank copies       its share of weights and optimizer to host memory; training goes on from here
+      every rank writes       that copy, in the background: hashed, checked to be finite, synced
+    all ranks have written    agreed at a later step; rank 0 learns every file's size and hash
+      rank 0 writes           manifest.json, in the background, and syncs file and folder
     step-00000100/            one rename: from here on it exists
-    older ones go             beyond checkpoint.keep
+    others go                 as ``framework.checkpoint.retention`` says
+
+A crash at any moment costs this checkpoint at most. Without ``checkpoint.asynchronous`` the same happens with training held.
 """
 
 from __future__ import annotations
 
-import errno
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
-from framework.checkpoint.manifest import (
-    ENGINE_FOLDER,
-    MANIFEST_NAME,
-    WEIGHTS_NAME,
-    CheckpointManifest,
-    sync_and_describe,
-    verify,
-)
+from framework.checkpoint.fragments import CheckpointReader, fragment_key, write_fragments
+from framework.checkpoint.manifest import MANIFEST_NAME, CheckpointManifest, FileEntry, load_manifest, verify
+from framework.checkpoint.retention import Saved, superfluous
 from framework.config import Config, identity_fingerprint
 from framework.durable import storage_errors, sync_folder
 from framework.engine import Engine, World
-from framework.errors import CheckpointError, StorageError
+from framework.errors import CheckpointError
+from framework.failpoints import failpoint
 from framework.run_dir import RunDir
-
-# How torch's writer says that the file system refused; it keeps the cause to itself.
-_TORCH_WRITER_SIGNS = ("PytorchStreamWriter", "iostream", "unexpected pos")
 
 
 class CheckpointStore:
@@ -55,27 +49,75 @@ class CheckpointStore:
         self._run_dir = RunDir(config.run_dir)
         self._data_fingerprint = data_fingerprint
         self._world = world
+        self._host_copy: dict[str, torch.Tensor] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[FileEntry] | None = None
+        self._committing: Future[None] | None = None
+        self._commit: Callable[[dict[str, FileEntry]], None] = lambda files: None
 
-    def save(self, step: int, engine: Engine, *, tokens: int) -> Path:
-        """Saves the state after ``step`` steps and ``tokens`` targets, then removes what ``checkpoint.keep`` leaves out.
+    def save(
+        self,
+        step: int,
+        engine: Engine,
+        *,
+        tokens: int,
+        train_loss: float | None = None,
+        validation_loss: float | None = None,
+    ) -> None:
+        """Saves the state after ``step`` steps and ``tokens`` targets; returns when it has been copied.
+
+        The copy takes as much host memory as this rank's share of weights and optimizer, and is kept for the next save.
 
         Raises:
-            StorageError: on all ranks, when any of them cannot write; older checkpoints are untouched.
+            StorageError: on all ranks, when the folder cannot be made, or an earlier save has failed on any of them.
+            NonFiniteError: as ``advance``.
         """
+        self.finish()
+        failpoint("save.begin", step=step)
         target = self._run_dir.checkpoint(step)
         temporary = target.with_name(target.name + ".tmp")
         self._world.from_main(lambda: _make_empty(temporary))
-        self._save_engine(engine, temporary)
-        weights = engine.weights()
-        self._world.together(lambda: self._write_own_files(temporary, weights))
-        names = self._world.from_main(
-            lambda: sorted(str(p.relative_to(temporary)) for p in temporary.rglob("*") if p.is_file())
-        )
-        mine = names[self._world.rank :: self._world.world_size]
-        described = self._world.together(lambda: sync_and_describe(temporary, mine))
-        files = {name: entry for part in described for name, entry in part.items()}
-        self._world.from_main(lambda: self._commit(step, tokens, temporary, dict(sorted(files.items()))))
-        return target
+        arrays = self._copy_to_host(engine)
+        failpoint("save.copy", step=step)
+        manifest = self._describe(step, engine, tokens, train_loss, validation_loss)
+        self._commit = lambda files: self._make_final(manifest(files), temporary, target)
+        self._writing = self._thread.submit(self._write_share, temporary, arrays, step)
+        if not self._config.checkpoint.asynchronous:
+            self.finish()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether this rank is still writing. No collective."""
+        pending = self._writing or self._committing
+        return pending is not None and not pending.done()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a save has begun and is not yet a checkpoint; the same on all ranks."""
+        return self._writing is not None or self._committing is not None
+
+    def advance(self) -> None:
+        """Takes a pending save one stage on; called when it ``is_busy`` on no rank, or waits for that.
+
+        Raises:
+            StorageError, NonFiniteError: on all ranks, when the save has failed on any; it is given up.
+        """
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            files = dict(zip(self._file_names(), self._world.together(writing.result), strict=True))
+            self._committing = self._thread.submit(lambda: self._commit(files) if self._world.is_main else None)
+        elif self._committing is not None:
+            committing, self._committing = self._committing, None
+            self._world.from_main(committing.result)
+
+    def finish(self) -> None:
+        """Waits until a pending save is a checkpoint.
+
+        Raises:
+            StorageError, NonFiniteError: as ``advance``.
+        """
+        while self.is_pending:
+            self.advance()
 
     def newest_verified(self) -> CheckpointManifest | None:
         """The newest checkpoint whose every file verifies; rank 0 looks, all ranks get the same answer.
@@ -86,65 +128,92 @@ class CheckpointStore:
         return self._world.from_main(lambda: find_newest_verified(self._run_dir))
 
     def load(self, manifest: CheckpointManifest, engine: Engine) -> None:
-        """Restores weights, optimizer and random state; the checkpoint has been verified and fits this start."""
+        """Restores weights and optimizer from a verified checkpoint, whoever wrote it.
+
+        Raises:
+            CheckpointError: on all ranks, when it lacks something on any.
+        """
+        failpoint("load", step=manifest.step)
         folder = self._run_dir.checkpoint(manifest.step)
-        engine.load(folder / ENGINE_FOLDER)
-        state = torch.load(folder / _rank_name(self._world.rank), weights_only=True)
-        torch.set_rng_state(state["cpu"])
-        if state["cuda"] is not None:
-            torch.cuda.set_rng_state(state["cuda"])
+        readers = []
+        self._world.together(lambda: readers.append(CheckpointReader(folder, manifest)))
+        engine.restore(readers[0])
 
-    def _save_engine(self, engine: Engine, folder: Path) -> None:
-        refusal: StorageError | None = None
-        try:
-            with _writing(folder):
-                engine.save(folder / ENGINE_FOLDER)
-        except StorageError as error:  # the others must hear of it before they go into the next collective
-            refusal = error
-        self._world.together(lambda: _raise(refusal))
+    def _copy_to_host(self, engine: Engine) -> dict[str, npt.NDArray[np.float32]]:
+        on_gpu = self._world.device.type == "cuda"
+        copies = {}
+        for fragment in engine.fragments():
+            key = fragment_key(fragment.kind, fragment.name, fragment.start)
+            values = self._host_copy.get(key)
+            if values is None:
+                values = torch.empty(fragment.values.numel(), dtype=torch.float32, pin_memory=on_gpu)
+            copies[key] = values.copy_(fragment.values, non_blocking=True)
+        if on_gpu:
+            torch.cuda.synchronize()
+        self._host_copy = copies
+        return {key: values.numpy() for key, values in copies.items()}
 
-    def _write_own_files(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-        with _writing(folder):
-            cuda = torch.cuda.get_rng_state() if self._world.device.type == "cuda" else None
-            torch.save({"cpu": torch.get_rng_state(), "cuda": cuda}, folder / _rank_name(self._world.rank))
-            if weights is not None:  # docs/decisions/0005
-                save_file(weights, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+    def _write_share(self, folder: Path, arrays: dict[str, npt.NDArray[np.float32]], step: int) -> FileEntry:
+        path = folder / self._file_names()[self._world.rank]
+        with storage_errors(path):
+            return write_fragments(path, arrays, step=step)
 
-    def _commit(self, step: int, tokens: int, temporary: Path, files: dict[str, Any]) -> None:
-        engine, target = self._config.engine, self._run_dir.checkpoint(step)
-        manifest = CheckpointManifest(
+    def _file_names(self) -> list[str]:
+        ranks = self._world.world_size
+        return [f"state-{rank:05d}-of-{ranks:05d}.safetensors" for rank in range(ranks)]
+
+    def _describe(
+        self, step: int, engine: Engine, tokens: int, train_loss: float | None, validation_loss: float | None
+    ) -> Callable[[dict[str, FileEntry]], CheckpointManifest]:
+        """All of the manifest but its files, as things stand now."""
+        settings = self._config.engine
+        applied_steps, loss_scale = engine.applied_steps, engine.loss_scale
+        return lambda files: CheckpointManifest(
             step=step,
-            cursor=step * engine.global_batch_size,
+            cursor=step * settings.global_batch_size,
             tokens=tokens,
             world_size=self._world.world_size,
-            engine_kind=engine.kind,
-            zero_stage=engine.zero_stage if engine.kind == "deepspeed" else 0,
-            precision=engine.precision,
+            engine_kind=settings.kind,
+            zero_stage=settings.zero_stage if settings.kind == "deepspeed" else 0,
+            precision=settings.precision,
+            applied_steps=applied_steps,
+            loss_scale=loss_scale,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
             identity_fingerprint=identity_fingerprint(self._config),
             data_fingerprint=self._data_fingerprint,
             files=files,
         )
+
+    def _make_final(self, manifest: CheckpointManifest, temporary: Path, target: Path) -> None:
         with storage_errors(temporary):
+            failpoint("save.manifest", step=manifest.step)
             manifest.save(temporary)
-            for folder in {temporary, *(path for path in temporary.rglob("*") if path.is_dir())}:
-                sync_folder(folder)
+            sync_folder(temporary)
             if target.exists():  # a checkpoint of this step that did not verify, or this run would have begun there
                 shutil.rmtree(target)
+            failpoint("save.rename", step=manifest.step)
             temporary.rename(target)
             sync_folder(target.parent)
-        self._retain(step)
+            failpoint("save.retain", step=manifest.step)
+        self._retain(manifest.step)
 
     def _retain(self, newest: int) -> None:
-        """Keeps the newest ``checkpoint.keep``; later ones did not verify, or this run would have begun there."""
+        """Removes what ``checkpoint.keep`` and its kin leave out, and steps beyond ``newest``: they did not verify."""
         steps = self._run_dir.checkpoint_steps()
-        abandoned = [step for step in steps if step > newest]
-        older = [step for step in steps if step <= newest][: -self._config.checkpoint.keep]
-        for step in older + abandoned:
+        saved = [Saved(step, self._validation_loss(step)) for step in steps if step <= newest]
+        for step in superfluous(saved, self._config.checkpoint) + [step for step in steps if step > newest]:
             folder = self._run_dir.checkpoint(step)
             # Without its manifest a folder is no checkpoint: a removal that is cut short leaves none that looks whole.
             (folder / MANIFEST_NAME).unlink(missing_ok=True)
             # What cannot be removed now (a file held open over NFS) is no reason to lose a run that has just saved.
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _validation_loss(self, step: int) -> float | None:
+        try:
+            return load_manifest(self._run_dir.checkpoint(step)).validation_loss
+        except CheckpointError:
+            return None
 
 
 def find_newest_verified(run_dir: RunDir) -> CheckpointManifest | None:
@@ -162,36 +231,13 @@ def find_newest_verified(run_dir: RunDir) -> CheckpointManifest | None:
     if problems:
         raise CheckpointError(
             f"no checkpoint below {run_dir.checkpoints} verifies: {problems[0]}",
-            fix=f"restore one from a backup, or remove {run_dir.checkpoints} to start from the beginning",
+            fix="restore one from a backup, or start from the beginning with `zerostream train CONFIG --start-over`",
         )
     return None
-
-
-def _rank_name(rank: int) -> str:
-    return f"rank-{rank:05d}.pt"
 
 
 def _make_empty(folder: Path) -> None:
     with storage_errors(folder):
         for stale in folder.parent.glob("step-*.tmp"):
             shutil.rmtree(stale)
-        (folder / ENGINE_FOLDER).mkdir(parents=True)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """``storage_errors``, also for serialisers that hide the file system's refusal in an error of their own."""
-    with storage_errors(folder):
-        try:
-            yield
-        except SafetensorError as error:
-            raise OSError(errno.EIO, str(error)) from error
-        except RuntimeError as error:
-            if not any(sign in str(error) for sign in _TORCH_WRITER_SIGNS):
-                raise
-            raise OSError(errno.EIO, f"torch could not write it, the disk may be full ({error})") from error
-
-
-def _raise(error: Exception | None) -> None:
-    if error is not None:
-        raise error
+        folder.mkdir(parents=True)

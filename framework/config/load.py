@@ -23,9 +23,23 @@ from framework.errors import ConfigError, RunDirError
 _NOT_IDENTITY = {
     "model": {"preset"},  # a name for sizes that stand beside it
     "tokenizer": {"path"},
-    "data": {"path", "validation_path", "shards_dir", "prefetch_steps", "encoding"},
+    "data": {
+        "path",
+        "validation_path",
+        "shards_dir",
+        "prefetch_steps",
+        "encoding",
+        "remote",
+        "cache_bytes",
+        "on_bad_shard",
+    },
 }
 _IDENTITY_SECTIONS = ("model", "tokenizer", "data", "optimizer", "schedule")
+# What names code in a transformers configuration (docs/security.md). Its private keys, which begin with `_`, count as well.
+_CODE_KEYS = {
+    "allow_all_kernels", "attn_implementation", "auto_map", "code_revision", "custom_pipelines", "experts_implementation",
+    "kernel_config", "name_or_path", "quantization_config", "trust_remote_code", "use_kernels",
+}  # fmt: skip
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -51,6 +65,7 @@ def build_config(values: dict[str, Any], *, origin: str) -> Config:
         config = Config.model_validate(values)
     except ValidationError as error:
         raise _first_error(error, origin) from None
+    _refuse_code(config.model.overrides, "model.overrides")
     _refuse_impossible(config)
     return config
 
@@ -73,6 +88,7 @@ def identity(config: Config) -> dict[str, Any]:
     for section in _IDENTITY_SECTIONS:
         left_out = _NOT_IDENTITY.get(section, set())
         parts[section] = {key: value for key, value in dumped[section].items() if key not in left_out}
+    parts["data"]["mixture"] = [part.weight for part in config.data.mixture]  # which text stands there, the shards say
     parts["train"] = {"max_steps": config.train.max_steps}
     parts["engine"] = {"global_batch_size": config.engine.global_batch_size}
     return parts
@@ -235,6 +251,21 @@ def _preset_error(preset: object) -> ConfigError:
     return ConfigError(
         f"model.preset {preset!r} is not one of {', '.join(MODEL_PRESETS)}", fix=f"write model.preset={near[0]}"
     )
+
+
+def _refuse_code(values: Any, path: str) -> None:
+    """Keys by which transformers would load code, from the hub or a folder: a config that was sent by someone runs nothing."""
+    if isinstance(values, list | tuple):
+        for number, value in enumerate(values):
+            _refuse_code(value, f"{path}.{number}")
+    elif isinstance(values, dict):
+        for key, value in values.items():
+            if str(key) in _CODE_KEYS or str(key).startswith("_"):
+                raise ConfigError(
+                    f"{path}.{key} could make transformers load code, which no config may do",
+                    fix="remove it; a model with code of its own comes as a plugin (docs/plugins.md)",
+                )
+            _refuse_code(value, f"{path}.{key}")
 
 
 def _refuse_impossible(config: Config) -> None:

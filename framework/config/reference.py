@@ -140,6 +140,11 @@ def _describe_type(annotation: Any, metadata: list[Any]) -> str:
         return f"list of {_describe_type(arguments[0], [])}"
     if origin is dict:
         return "section"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        keys = (
+            f"{name}: {_describe_type(key.annotation, key.metadata)}" for name, key in annotation.model_fields.items()
+        )
+        return f"`{{{', '.join(keys)}}}`"
     return " ".join([_NAMES[annotation], *_describe_bounds(metadata)])
 
 

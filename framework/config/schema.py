@@ -108,6 +108,15 @@ class TokenizerConfig(Section):
         return self
 
 
+class MixturePart(Section):
+    """One shard folder of a mixture."""
+
+    shards_dir: UserPath
+    """A folder that `zerostream prepare` has written."""
+    weight: PositiveFloat
+    """Share of the sequences that come from it, relative to the other parts."""
+
+
 class DataConfig(Section):
     """Where text comes from, and how it is cut into shards and lanes."""
 
@@ -141,6 +150,15 @@ class DataConfig(Section):
     """Fixed logical streams of sequences; the number of ranks must divide it. Part of the run's identity."""
     prefetch_steps: PositiveInt = 2
     """Steps of batches read ahead of the one in training."""
+    remote: str | None = None
+    """Where the shards are fetched from when they are not here: any fsspec URL (`https://`, `s3://`, ...); `shards_dir` is then
+    the cache."""
+    cache_bytes: PositiveInt = 20_000_000_000
+    """With `remote`: how much of `shards_dir` the fetched shards of one machine may fill."""
+    mixture: tuple[MixturePart, ...] = ()
+    """Several shard folders, by weight, in place of `shards_dir`; all from one tokenizer."""
+    on_bad_shard: Literal["error", "skip"] = "error"
+    """What a damaged or missing shard does: end the run, or leave its sequences out, counted and logged."""
 
 
 class OptimizerConfig(Section):
@@ -197,8 +215,6 @@ class EngineConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     offload: OffloadConfig = OffloadConfig()
     """What ZeRO keeps in host memory."""
-    timeout_seconds: PositiveInt = 600
-    """How long a collective may wait for its slowest rank before the run fails."""
 
 
 class TrainConfig(Section):
@@ -216,6 +232,14 @@ class TrainConfig(Section):
     """Longest continuation of a sample prompt; end-of-text ends it before."""
     stop_at_step: PositiveInt | None = None
     """Save after this step and exit with 75, as if the time were up."""
+    time_limit_seconds: PositiveInt | None = None
+    """Save and exit with 75 before this start has taken so long. A SLURM job's own end is known without it."""
+    max_skipped_steps: NonNegativeInt = 3
+    """Steps in a row that may be left out because a loss or gradient was not finite; one more ends the run."""
+    start_timeout_seconds: PositiveInt = 1800
+    """How long a start may take until its first step is done, compilation included."""
+    step_timeout_seconds: PositiveInt = 600
+    """How long a step, an evaluation or a save may take before all stacks are written down and the run fails."""
 
 
 class CheckpointConfig(Section):
@@ -225,6 +249,12 @@ class CheckpointConfig(Section):
     """Save after so many steps, and at the end."""
     keep: PositiveInt = 2
     """Newest checkpoints that stay; older ones are removed after a save has succeeded."""
+    keep_every_steps: PositiveInt | None = None
+    """Checkpoints of steps that this divides stay for ever."""
+    keep_best: NonNegativeInt = 0
+    """So many checkpoints with the lowest validation loss stay as well."""
+    asynchronous: bool = True
+    """Hold training only for the copy to host memory, and write in the background."""
 
 
 class LoggingConfig(Section):

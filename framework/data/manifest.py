@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from framework.durable import write_durably
 from framework.errors import ShardError
@@ -31,6 +33,9 @@ TOKENIZER_FOLDER = "tokenizer"
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.tar")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -92,22 +97,74 @@ def load_manifest(shards_dir: Path) -> ShardManifest:
     """Reads ``manifest.json`` of a shards folder.
 
     Raises:
-        ShardError: there is none, it is damaged, or another format version wrote it.
+        ShardError: there is none, it is damaged or names what no shard is, or another format version wrote it.
     """
     path = shards_dir / MANIFEST_NAME
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        shards = tuple(ShardEntry(**shard) for shard in values.pop("shards"))
-        manifest = ShardManifest(shards=shards, **values)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise ShardError(
             f"data.shards_dir {shards_dir} holds no {MANIFEST_NAME}", fix="run `zerostream prepare CONFIG` first"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except OSError as error:
         raise ShardError(f"{path} cannot be read: {error}", fix="remove data.shards_dir and prepare again") from None
+    return parse_manifest(content, str(path))
+
+
+def parse_manifest(content: bytes, origin: str) -> ShardManifest:
+    """The manifest in ``content``; ``origin`` is where it came from, for messages. It may be anybody's: nothing is believed.
+
+    Raises:
+        ShardError: as ``load_manifest``.
+    """
+    try:
+        values = json.loads(content)
+        shards = tuple(ShardEntry(**shard) for shard in values.pop("shards"))
+        manifest = ShardManifest(shards=shards, **values)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ShardError(f"{origin} cannot be read: {error}", fix="remove data.shards_dir and prepare again") from None
     if manifest.format_version != FORMAT_VERSION:
         raise ShardError(
-            f"{path} has format version {manifest.format_version}, this zerostream reads {FORMAT_VERSION}",
+            f"{origin} has format version {manifest.format_version}, this zerostream reads {FORMAT_VERSION}",
             fix="prepare the shards again with this version",
         )
+    odd = next(_odd_values(manifest), None)
+    if odd is not None:
+        raise ShardError(f"{origin} is no manifest of shards: {odd}", fix="use shards that `zerostream prepare` wrote")
     return manifest
+
+
+def _odd_values(manifest: ShardManifest) -> Iterator[str]:
+    """What a manifest of ours never says. A shard's name becomes a path, and its sizes bound what is read and decoded.
+
+    JSON fills the fields with whatever it holds: no type of theirs is believed here.
+    """
+    name: Any
+    sha256: Any
+    if manifest.token_dtype not in ("uint16", "uint32"):
+        yield f"token_dtype is {manifest.token_dtype!r}"
+    for key in ("tokenizer_fingerprint", "source_fingerprint", "settings_fingerprint"):
+        if not isinstance(getattr(manifest, key), str):
+            yield f"{key} is {getattr(manifest, key)!r}"
+    for key in ("vocab_size", "end_of_text_id"):
+        if not _is_count(getattr(manifest, key)):
+            yield f"{key} is {getattr(manifest, key)!r}"
+    names = set()
+    for shard in manifest.shards:
+        name, sha256 = shard.name, shard.sha256
+        if not isinstance(name, str) or not _PLAIN_NAME.fullmatch(name):
+            yield f"shard name {name!r} is no plain file name that ends with .tar"
+        if name in names:
+            yield f"shard {name} stands there twice"
+        names.add(name)
+        if shard.split not in SPLITS:
+            yield f"shard {shard.name} is of split {shard.split!r}"
+        if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+            yield f"shard {name} has SHA-256 {sha256!r}"
+        for key in ("size_bytes", "documents", "tokens", "text_bytes"):
+            if not _is_count(getattr(shard, key)):
+                yield f"shard {shard.name} has {key} {getattr(shard, key)!r}"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0  # True is an int to isinstance

@@ -98,7 +98,11 @@ def prepare(config: Config, *, progress: PrepareProgress | None = None) -> Shard
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     try:
-        with only_one_writer(folder / LOCK_NAME):
+        busy = ShardError(
+            f"another `zerostream prepare` is writing into data.shards_dir {folder}",
+            fix="wait until it has finished, or choose another data.shards_dir",
+        )
+        with only_one_writer(folder / LOCK_NAME, refusal=busy):
             return _prepare_locked(config, folder, settings, pretrained, progress)
     finally:
         if is_new:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -149,18 +150,29 @@ def read_shard(path: Path, entry: ShardEntry) -> ShardContent:
     Raises:
         ShardError: the shard is missing, unreadable, or not the one the manifest describes.
     """
-    content = _read_verified(path, entry)
+    return decode_shard(str(path), read_verified(path, entry), entry)
+
+
+def decode_shard(where: str, content: bytes, entry: ShardEntry) -> ShardContent:
+    """The documents in a shard's verified bytes; ``where`` they come from is for messages.
+
+    A hash that is right says that the bytes are the manifest's, not whose the manifest is: nothing is unpickled, and nothing is
+    allocated that the bytes do not hold.
+
+    Raises:
+        ShardError: they hold something else, or other counts than the manifest says.
+    """
     tokens: list[npt.NDArray[Any]] = []
     offsets: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
     start = 0
-    for block_tokens, block_offsets in _decode_blocks(path, content):
+    for block_tokens, block_offsets in _decode_blocks(where, content):
         tokens.append(block_tokens)
         offsets.append(block_offsets[1:].astype(np.int64) + start)
         start += len(block_tokens)
     shard = ShardContent(tokens=_concatenate(tokens), offsets=_concatenate(offsets))
     if (len(shard.tokens), len(shard.offsets) - 1) != (entry.tokens, entry.documents):
         raise ShardError(
-            f"{path} holds {len(shard.tokens)} tokens in {len(shard.offsets) - 1} documents, its manifest says "
+            f"{where} holds {len(shard.tokens)} tokens in {len(shard.offsets) - 1} documents, its manifest says "
             f"{entry.tokens} in {entry.documents}",
             fix=_PREPARE_AGAIN,
         )
@@ -170,38 +182,80 @@ def read_shard(path: Path, entry: ShardEntry) -> ShardContent:
 _PREPARE_AGAIN = "copy the folder again from where it was prepared, or remove it and run `zerostream prepare` again"
 
 
-def _read_verified(path: Path, entry: ShardEntry) -> bytes:
+_MEMBER_NAME = re.compile(rf"\d{{6}}\.({re.escape(TOKENS_MEMBER)}|{re.escape(OFFSETS_MEMBER)})")
+
+
+def read_verified(path: Path, entry: ShardEntry) -> bytes:
+    """The bytes of a shard, of the manifest's size and SHA-256; no more than these are read.
+
+    Raises:
+        ShardError: the shard is missing, unreadable, or not the one the manifest describes.
+    """
     try:
-        content = path.read_bytes()
+        size = path.stat().st_size
+        content = b""
+        if size == entry.size_bytes:
+            with path.open("rb") as file:
+                content = file.read(size + 1)
+            size = len(content)
     except FileNotFoundError:
         raise ShardError(f"shard {path} is missing, but stands in the manifest", fix=_PREPARE_AGAIN) from None
     except OSError as error:
         raise ShardError(f"shard {path} cannot be read: {error.strerror}", fix=_PREPARE_AGAIN) from error
-    if len(content) != entry.size_bytes:
+    if size != entry.size_bytes:
         raise ShardError(
-            f"shard {path} is damaged: {len(content)} bytes, its manifest says {entry.size_bytes}", fix=_PREPARE_AGAIN
+            f"shard {path} is damaged: {size} bytes, its manifest says {entry.size_bytes}", fix=_PREPARE_AGAIN
         )
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise ShardError(f"shard {path} is damaged: its SHA-256 is not the manifest's", fix=_PREPARE_AGAIN)
     return content
 
 
-def _decode_blocks(path: Path, content: bytes) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    os.environ.setdefault("WDS_SECURE", "1")  # read when webdataset is imported: no pickles, no shell
+def _decode_blocks(where: str, content: bytes) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     # Here, because it imports torch, which takes 2 s that `zerostream prepare` never needs.
-    from webdataset.autodecode import Decoder, handle_extension, npy_loads
+    from webdataset.autodecode import Decoder, handle_extension
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    files = tar_file_expander([{"url": path.name, "stream": io.BytesIO(content)}])
-    decode = Decoder([handle_extension("npy", npy_loads)], pre=[], post=[])  # nothing but our own format
+    decode = Decoder([handle_extension("npy", _decode_array)], pre=[], post=[])  # nothing but our own format
     try:
+        _refuse_odd_members(content)
+        files = tar_file_expander([{"url": where, "stream": io.BytesIO(content)}])
         for sample in group_by_keys(files):
             block = decode(sample)
             tokens, offsets = block[TOKENS_MEMBER], block[OFFSETS_MEMBER]
             _refuse_odd_block(tokens, offsets)
             yield tokens, offsets
     except Exception as error:  # whatever a foreign tar makes of the decoders, the shard has to be named
-        raise ShardError(f"shard {path} holds no token blocks: {error!r}", fix=_PREPARE_AGAIN) from error
+        raise ShardError(f"shard {where} holds no token blocks: {error!r}", fix=_PREPARE_AGAIN) from error
+
+
+def _refuse_odd_members(content: bytes) -> None:
+    """Looks at the tar's headers alone. A sparse member would grow to any size while it is read."""
+    total = 0
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        for member in tar:
+            if not _MEMBER_NAME.fullmatch(member.name) or not member.isreg() or member.issparse():
+                raise ValueError(f"member {member.name!r} is none of ours")
+            total += member.size
+            if total > len(content):
+                raise ValueError(f"members up to {member.name} are larger than the shard")
+
+
+def _decode_array(content: bytes) -> npt.NDArray[Any]:
+    """A member's array, read-only, from plain .npy. numpy would allocate whatever size the header says, and then look."""
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ValueError("a .npy of another version than 1.0")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    start = stream.tell()
+    if (
+        dtype.hasobject
+        or dtype.kind not in "ui"
+        or len(shape) != 1
+        or shape[0] * dtype.itemsize != len(content) - start
+    ):
+        raise ValueError(f"a .npy that says {dtype} {shape} and holds {len(content) - start} bytes")
+    return np.frombuffer(content, dtype=dtype, count=shape[0], offset=start)
 
 
 def _refuse_odd_block(tokens: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> None:

@@ -5,7 +5,8 @@ The stages are generators composed by a stock ``webdataset.DataPipeline``::
     places      (cursor, address) pairs of this rank's lanes, from the order function alone
       |         -> nothing is read to find out what to read; resume starts here, at any cursor
     sequences   opens each lane's shard (size and SHA-256 verified, webdataset's own tar stages decode it), puts its
-      |         documents into the epoch's order, and takes the row of context_length + 1 tokens
+      |         documents into the epoch's order, and takes the row of context_length + 1 tokens; a row of a bad shard
+      |         that is to be skipped is empty, so that ranks stay in step and the order is as it was
     steps       collects the rank's rows of one step and cuts them into micro-batches
 
 A worked example: context_length 4, one shard with the documents ``[5 6 7 E]`` and ``[8 9 E]`` (E is end-of-text)::
@@ -20,37 +21,45 @@ Every token of the shard is a target exactly once; ``_`` is ``IGNORED_TARGET`` a
 from __future__ import annotations
 
 import hashlib
-import os
+import itertools
+import logging
 import queue
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-
-os.environ.setdefault("WDS_SECURE", "1")
 import webdataset
 
 from framework.config.batch import BatchPlan
-from framework.data.manifest import ShardManifest, Split
+from framework.data.ahead import ReadAhead
+from framework.data.corpus import Corpus, OnBadShard, Shard
 from framework.data.order import (
     Address,
-    SequenceOrder,
+    MixtureOrder,
     document_order,
     evaluation_cursors,
     evaluation_order,
+    mixture_order,
     rows_in,
     step_cursors,
 )
-from framework.data.shards import read_shard
+from framework.data.remote import RemoteShards
+from framework.data.shards import ShardContent
+from framework.errors import ShardError
+from framework.failpoints import failpoint
 
 IGNORED_TARGET = -100
 _HALF = 1 << 32
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,73 +99,111 @@ class Digest:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """This rank's share of one step. ``target_tokens`` counts its targets that are not padding."""
+    """This rank's share of one step. ``target_tokens`` counts its targets that are not padding.
+
+    ``skipped_sequences`` counts its sequences that are empty because their shard is bad, and ``bad_shards`` names these
+    shards where this rank comes to them for the first time. If all are, ``target_tokens`` is 0.
+    """
 
     step: int
     micro_batches: tuple[MicroBatch, ...]
     target_tokens: int
     digest: Digest
+    skipped_sequences: int = 0
+    bad_shards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """One row: ``tokens`` [at most context_length + 1] int64, and the cursor it was read for."""
+    """One row: ``tokens`` [at most context_length + 1] int64, and the cursor it was read for.
+
+    A row of a bad shard that is skipped has no tokens, and ``bad_shard`` says where that shard is.
+    """
 
     cursor: int
     tokens: npt.NDArray[np.int64]
+    bad_shard: str | None = None
+
+    @property
+    def target_tokens(self) -> int:
+        return max(0, len(self.tokens) - 1)
 
 
 class SequenceReader:
-    """Reads single sequences of one split, keeping open only the shards that its lanes are in.
+    """Reads single sequences, keeping open only the shards that its lanes are in.
 
     Args:
-        shards_dir: folder of the shards.
-        manifest: its manifest.
-        split: which shards.
-        context_length: tokens per sequence.
+        parts: the shards of each part of ``order``.
         order: where each cursor stands.
+        context_length: tokens per sequence.
+        end_of_text_id: what stands in front of a shard's text.
         open_shards: how many shards may stay in memory; lanes that share a shard share its memory.
+        on_bad_shard: ``skip`` gives empty rows for a shard that is missing or does not verify, and logs it once.
     """
 
     def __init__(
         self,
-        shards_dir: Path,
-        manifest: ShardManifest,
-        split: Split,
+        parts: Sequence[Sequence[Shard]],
+        order: MixtureOrder,
+        *,
         context_length: int,
-        order: SequenceOrder,
+        end_of_text_id: int,
         open_shards: int,
+        on_bad_shard: OnBadShard,
     ) -> None:
-        self._shards_dir = shards_dir
-        self._entries = manifest.split(split)
-        self._end_of_text_id = manifest.end_of_text_id
-        self._context_length = context_length
+        self._parts = parts
         self._order = order
+        self._context_length = context_length
+        self._end_of_text_id = end_of_text_id
         self._open_shards = open_shards
-        self._texts: OrderedDict[tuple[int, int], npt.NDArray[np.unsignedinteger[Any]]] = OrderedDict()
+        self._on_bad_shard = on_bad_shard
+        self._texts: OrderedDict[tuple[int, int, int], npt.NDArray[np.unsignedinteger[Any]]] = OrderedDict()
+        self._bad: set[tuple[int, int]] = set()
 
-    def read(self, cursor: int, address: Address) -> TokenSequence:
-        """The sequence at ``address``.
+    def read(self, cursor: int, address: Address, step: int | None = None) -> TokenSequence:
+        """The sequence at ``address``; ``step`` (from 0) is the one that asks for it.
 
         Raises:
-            ShardError: its shard is missing or does not verify.
+            ShardError: its shard is missing or does not verify, and bad shards are errors.
+            StorageError: the remote does not answer.
         """
-        text = self._text(address)
-        first = address.row * self._context_length
-        return TokenSequence(cursor, text[first : first + self._context_length + 1].astype(np.int64))
+        shard = self._parts[address.part][address.shard]
+        if (address.part, address.shard) not in self._bad:
+            try:
+                _pass_failpoint(shard, step)
+                text = self._text(address, shard)
+                first = address.row * self._context_length
+                return TokenSequence(cursor, text[first : first + self._context_length + 1].astype(np.int64))
+            except ShardError as error:
+                if self._on_bad_shard == "error":
+                    raise
+                _log.warning("%s; its sequences are left out (data.on_bad_shard is skip)", error.cause)
+                self._bad.add((address.part, address.shard))
+        return TokenSequence(cursor, np.zeros(0, dtype=np.int64), shard.source.where(shard.entry))
 
-    def _text(self, address: Address) -> npt.NDArray[np.unsignedinteger[Any]]:
-        key = (address.epoch, address.shard)
+    def _text(self, address: Address, shard: Shard) -> npt.NDArray[np.unsignedinteger[Any]]:
+        key = (address.part, address.epoch, address.shard)
         if key in self._texts:
             self._texts.move_to_end(key)
             return self._texts[key]
-        entry = self._entries[address.shard]
-        content = read_shard(self._shards_dir / entry.name, entry)
-        documents = document_order(len(content.offsets) - 1, self._order, address)
-        text = self._texts[key] = epoch_tokens(content.tokens, content.offsets, documents, self._end_of_text_id)
+        content = shard.source.read(shard.entry)
+        text = self._texts[key] = self._in_order(content, address)
         while len(self._texts) > self._open_shards:
             self._texts.popitem(last=False)
         return text
+
+    def _in_order(self, content: ShardContent, address: Address) -> npt.NDArray[np.unsignedinteger[Any]]:
+        documents = document_order(len(content.offsets) - 1, self._order.parts[address.part], address)
+        return epoch_tokens(content.tokens, content.offsets, documents, self._end_of_text_id)
+
+
+def _pass_failpoint(shard: Shard, step: int | None) -> None:
+    try:
+        failpoint("fetch", step=None if step is None else step + 1)
+    except OSError as error:
+        raise ShardError(
+            f"shard {shard.source.where(shard.entry)} cannot be read: {error.strerror}", fix="check the disk it is on"
+        ) from error
 
 
 def epoch_tokens(
@@ -182,18 +229,18 @@ def epoch_tokens(
 def make_micro_batch(
     sequences: Sequence[TokenSequence], micro_batch_size: int, context_length: int, end_of_text_id: int
 ) -> MicroBatch:
-    """Stacks sequences; short rows and missing rows are padding (end-of-text in, ``IGNORED_TARGET`` out)."""
+    """Stacks sequences; short, empty and missing rows are padding (end-of-text in, ``IGNORED_TARGET`` out)."""
     input_ids = np.full((micro_batch_size, context_length), end_of_text_id, dtype=np.int64)
     targets = np.full((micro_batch_size, context_length), IGNORED_TARGET, dtype=np.int64)
     for row, sequence in enumerate(sequences):
-        count = len(sequence.tokens) - 1
+        count = sequence.target_tokens
         input_ids[row, :count] = sequence.tokens[:-1]
         targets[row, :count] = sequence.tokens[1:]
     return MicroBatch(torch.from_numpy(input_ids), torch.from_numpy(targets))
 
 
 def digest_of(sequence: TokenSequence) -> Digest:
-    """The digest of one sequence at its cursor."""
+    """The digest of one sequence at its cursor; of an empty one, of its cursor alone."""
     hasher = hashlib.blake2b(sequence.cursor.to_bytes(8, "little"), digest_size=8)
     hasher.update(sequence.tokens.astype("<u4").tobytes())
     value = int.from_bytes(hasher.digest(), "little")
@@ -205,50 +252,86 @@ class TrainStream:
     """The training batches of one rank, from any step on.
 
     Args:
-        shards_dir: folder of the shards.
-        manifest: its manifest.
+        corpus: what is read.
         plan: the batch arithmetic of this start.
         lanes: ``data.lanes``; the plan's ranks divide it.
         seed: of the order.
         rank: whose share this is.
     """
 
-    shards_dir: Path
-    manifest: ShardManifest
+    corpus: Corpus
     plan: BatchPlan
     lanes: int
     seed: int
     rank: int
 
+    @cached_property
+    def order(self) -> MixtureOrder:
+        """Where each cursor stands."""
+        parts = [[rows_in(shard.entry.tokens, self.plan.context_length) for shard in part] for part in self._parts]
+        return mixture_order(parts, [part.share for part in self.corpus.parts], lanes=self.lanes, seed=self.seed)
+
+    @cached_property
+    def _parts(self) -> list[tuple[Shard, ...]]:
+        return [part.shards("train") for part in self.corpus.parts]
+
+    def shard_at(self, address: Address) -> Shard:
+        """The shard that ``address`` is in."""
+        return self._parts[address.part][address.shard]
+
+    def openings(self, first_step: int = 0) -> Iterator[tuple[int, Address]]:
+        """From step ``first_step`` (from 0) on, for ever, ascending: the cursors at which one of this rank's lanes begins to
+        read a shard, and where in it. Reads nothing."""
+        return self.order.openings(self._rank_lanes, first_step * self.plan.global_batch_size)
+
     @property
-    def order(self) -> SequenceOrder:
-        rows = [rows_in(entry.tokens, self.plan.context_length) for entry in self.manifest.split("train")]
-        return SequenceOrder(rows, lanes=self.lanes, seed=self.seed)
+    def _rank_lanes(self) -> range:
+        return range(self.rank, self.lanes, self.plan.ranks)
 
     def steps(self, first_step: int = 0) -> Iterator[StepBatch]:
         """This rank's share of step ``first_step`` (from 0) and all that follow, for ever.
 
         Raises:
-            ShardError: a shard is missing or does not verify.
+            ShardError: a shard is missing or does not verify, and ``corpus.on_bad_shard`` is ``error``.
+            StorageError: a remote does not answer.
         """
-        order = self.order
-        # One shard per lane of this rank, and one that the next lane to change is opening.
-        open_shards = self.lanes // self.plan.ranks + 1
-        reader = SequenceReader(self.shards_dir, self.manifest, "train", self.plan.context_length, order, open_shards)
+        order, global_batch_size = self.order, self.plan.global_batch_size
+        reader = SequenceReader(
+            self._parts,
+            order,
+            context_length=self.plan.context_length,
+            end_of_text_id=self.corpus.end_of_text_id,
+            # In each part, one shard per lane of this rank, and one that the next lane to change is opening.
+            open_shards=len(self._parts) * len(self._rank_lanes) + 1,
+            on_bad_shard=self.corpus.on_bad_shard,
+        )
 
         def places() -> Iterator[tuple[int, Address]]:
-            step = first_step
-            while True:
-                for cursor in step_cursors(step, self.plan.global_batch_size, self.rank, self.plan.ranks):
-                    yield cursor, order.locate(cursor)
-                step += 1
+            steps = itertools.count(first_step)
+            shares = (step_cursors(step, global_batch_size, self.rank, self.plan.ranks) for step in steps)
+            return order.walk(itertools.chain.from_iterable(shares))
 
         def sequences(places: Iterable[tuple[int, Address]]) -> Iterator[TokenSequence]:
-            for cursor, address in places:
-                yield reader.read(cursor, address)
+            with self._read_ahead(first_step) as ahead:
+                for cursor, address in places:
+                    yield reader.read(cursor, address, cursor // global_batch_size)
+                    if ahead is not None:
+                        ahead.advance(cursor)
 
         pipeline = webdataset.DataPipeline(places, sequences, self._collect(first_step))
         return iter(pipeline)
+
+    def _read_ahead(self, first_step: int) -> AbstractContextManager[ReadAhead | None]:
+        """For remote shards: fetches the next one of each of this rank's lanes while the present one is read."""
+        if not any(isinstance(part.source, RemoteShards) for part in self.corpus.parts):
+            return nullcontext()
+
+        def hold(address: Address) -> int | None:
+            shard = self.shard_at(address)
+            assert isinstance(shard.source, RemoteShards)
+            return shard.source.hold(shard.entry)
+
+        return ReadAhead(self.openings(first_step), hold, shards=len(self._rank_lanes))
 
     def _collect(self, first_step: int) -> Any:
         plan = self.plan
@@ -256,28 +339,35 @@ class TrainStream:
 
         def steps(sequences: Iterable[TokenSequence]) -> Iterator[StepBatch]:
             step, rows = first_step, []
+            named: set[str] = set()
             for sequence in sequences:
                 rows.append(sequence)
                 if len(rows) == share:
-                    yield self._make_step(step, rows)
+                    bad = dict.fromkeys(row.bad_shard for row in rows if row.bad_shard is not None)
+                    yield self._make_step(step, rows, tuple(name for name in bad if name not in named))
+                    named.update(bad)
                     step, rows = step + 1, []
 
         return steps
 
-    def _make_step(self, step: int, rows: list[TokenSequence]) -> StepBatch:
+    def _make_step(self, step: int, rows: list[TokenSequence], bad_shards: tuple[str, ...]) -> StepBatch:
         size = self.plan.micro_batch_size
         micro_batches = tuple(
-            make_micro_batch(rows[first : first + size], size, self.plan.context_length, self.manifest.end_of_text_id)
+            make_micro_batch(rows[first : first + size], size, self.plan.context_length, self.corpus.end_of_text_id)
             for first in range(0, len(rows), size)
         )
         return StepBatch(
-            step, micro_batches, sum(len(row.tokens) - 1 for row in rows), sum(map(digest_of, rows), start=Digest())
+            step,
+            micro_batches,
+            target_tokens=sum(row.target_tokens for row in rows),
+            digest=sum(map(digest_of, rows), start=Digest()),
+            skipped_sequences=sum(row.bad_shard is not None for row in rows),
+            bad_shards=bad_shards,
         )
 
 
 def validation_micro_batches(
-    shards_dir: Path,
-    manifest: ShardManifest,
+    corpus: Corpus,
     plan: BatchPlan,
     *,
     rank: int,
@@ -285,18 +375,30 @@ def validation_micro_batches(
 ) -> Iterator[MicroBatch]:
     """This rank's share of the validation split, once, in order; every rank yields the same number of micro-batches.
 
+    The parts of a mixture follow one another, whatever their weights.
+
     Raises:
-        ShardError: a shard is missing or does not verify.
+        ShardError: a shard is missing or does not verify, and ``corpus.on_bad_shard`` is ``error``.
+        StorageError: a remote does not answer.
     """
-    order = evaluation_order([rows_in(entry.tokens, plan.context_length) for entry in manifest.split("validation")])
-    reader = SequenceReader(shards_dir, manifest, "validation", plan.context_length, order, open_shards=2)
+    shards = corpus.split("validation")
+    order = evaluation_order([rows_in(shard.entry.tokens, plan.context_length) for shard in shards])
+    reader = SequenceReader(
+        [shards],
+        MixtureOrder([order]),
+        context_length=plan.context_length,
+        end_of_text_id=corpus.end_of_text_id,
+        open_shards=2,
+        on_bad_shard=corpus.on_bad_shard,
+    )
     sequences = min(order.sequences_per_epoch, max_sequences or order.sequences_per_epoch)
     for cursors in evaluation_cursors(sequences, plan.micro_batch_size, rank, plan.ranks):
         rows = [reader.read(cursor, order.locate(cursor)) for cursor in cursors]
-        yield make_micro_batch(rows, plan.micro_batch_size, plan.context_length, manifest.end_of_text_id)
+        yield make_micro_batch(rows, plan.micro_batch_size, plan.context_length, corpus.end_of_text_id)
 
 
 _END = object()
+_LEAVE_SECONDS = 5.0
 
 
 class Prefetcher:
@@ -318,7 +420,8 @@ class Prefetcher:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stopped.set()
-        while self._thread.is_alive():
+        deadline = time.monotonic() + _LEAVE_SECONDS  # a remote that does not answer must not hold up who has to stop
+        while self._thread.is_alive() and time.monotonic() < deadline:
             try:
                 self._queue.get_nowait()
             except queue.Empty:
@@ -346,3 +449,7 @@ class Prefetcher:
             self._queue.put(_END)
         except BaseException as error:  # handed to the training thread, which must not wait for ever
             self._queue.put(error)
+        finally:
+            close = getattr(self._steps, "close", None)  # of a generator; a stream then ends its threads as well
+            if close is not None:
+                close()

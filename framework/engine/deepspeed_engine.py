@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,19 +18,15 @@ os.environ.setdefault("DS_LOG_LEVEL", "warning")
 
 import deepspeed
 from deepspeed.utils import logger as deepspeed_logger
-from deepspeed.utils import safe_get_full_fp32_param
 
 from framework.config.batch import BatchPlan
 from framework.config.schema import Config
 from framework.data.stream import MicroBatch
 from framework.engine.deepspeed_config import deepspeed_config
-from framework.engine.engine import Engine
+from framework.engine.engine import Engine, Held
 from framework.engine.world import World
-from framework.errors import CheckpointError
 from framework.model.language_model import LanguageModel
 from framework.optim.adamw import build_optimizer
-
-_TAG = "zero"
 
 # DeepSpeed calls collectives by names that torch has since given up; who trains can do nothing about it.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -54,8 +51,13 @@ class DeepSpeedEngine(Engine):
         self._norm_is_ours = config.engine.zero_stage == 0 and config.engine.precision == "fp32"
         self._stage_0_masters = _forget_dry_step(self._engine) if self._holds_plain_masters() else {}
 
+    @property
+    def _stage(self) -> int:
+        stage: int = self._engine.zero_optimization_stage()
+        return stage
+
     def _holds_plain_masters(self) -> bool:
-        return self._engine.zero_optimization_stage() == 0 and hasattr(self._engine.optimizer, "fp32_groups")
+        return self._stage == 0 and hasattr(self._engine.optimizer, "fp32_groups")
 
     def _set_training(self, training: bool) -> None:
         self._engine.train(training)
@@ -73,72 +75,102 @@ class DeepSpeedEngine(Engine):
     def _step(self, lr: float) -> float:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        # Stage 0 in fp32 clips without saying what the norm was.
         if self._norm_is_ours:
-            norm = float(self._total_norm())
-            if math.isfinite(norm):
-                self._engine.step()
-            return norm
+            return self._step_without_wrapper()
         self._engine.step()
+        if self._engine.optimizer.overflow:
+            return math.nan
         norm = self._engine.get_global_grad_norm()
         return math.nan if norm is None else float(norm)
 
-    def _skipped_step(self) -> bool:
-        # In fp16 an overflow is no failure: the loss scale is halved and the step left out.
-        return bool(self._engine.fp16_enabled() and not self._engine.was_step_applied())
+    def _step_without_wrapper(self) -> float:
+        """Stage 0 in fp32 clips without saying what the norm was, and checks nothing."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients))
+        if math.isfinite(norm):
+            self._engine.step()
+        else:
+            self._engine.zero_grad()
+            self._engine.micro_steps += 1  # as its step would have: the next micro-batch begins a new step
+        return norm
 
-    def _total_norm(self) -> torch.Tensor:
-        return torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+    def _scales_loss(self) -> bool:
+        return bool(self._engine.fp16_enabled())
 
-    def save(self, folder: Path) -> None:
-        # A rank that cannot write must not leave early: the others would wait for it in DeepSpeed's last barrier.
-        writer = self._engine.checkpoint_engine
-        write, failures = writer.save, []
+    @property
+    def loss_scale(self) -> float | None:
+        return float(self._engine.optimizer.loss_scaler.cur_scale) if self._scales_loss() and self._stage else None
 
-        def write_or_remember(*arguments: Any, **options: Any) -> None:
-            try:
-                write(*arguments, **options)
-            except (OSError, RuntimeError) as error:
-                failures.append(error)
+    def _set_loss_scale(self, scale: float | None) -> None:
+        if scale is not None and self._scales_loss() and self._stage:
+            self._engine.optimizer.loss_scaler.cur_scale = scale
 
-        writer.save = write_or_remember
-        try:
-            self._save_all_parts(folder)
-        finally:
-            writer.save = write
-        if failures:
-            raise failures[0]
-
-    def _save_all_parts(self, folder: Path) -> None:
-        # `latest` is written before all ranks have finished; our manifest decides instead (docs/decisions/0004).
-        self._engine.save_checkpoint(
-            str(folder), tag=_TAG, client_state={"universal_checkpoint_info": {}}, save_latest=False
-        )
-
-    def load(self, folder: Path) -> None:
-        # DeepSpeed answers a folder it cannot read with (None, None) and a warning: that must not start from scratch.
-        path, _ = self._engine.load_checkpoint(
-            str(folder), tag=_TAG, load_module_strict=True, load_optimizer_states=True, load_lr_scheduler_states=False
-        )
-        if path is None:
-            raise CheckpointError(
-                f"{folder} was not written by engine.kind deepspeed at this zero_stage",
-                fix="use the engine that wrote it, or a new run_dir",
-            )
-
-    def weights(self) -> dict[str, torch.Tensor] | None:
-        full = {}
+    def _held(self) -> Iterator[Held]:
         for name, parameter in self.model.named_parameters():
-            weight = self._full_fp32(parameter)
-            if self.world.is_main:
-                full[name] = weight.detach().to("cpu", torch.float32, copy=True).reshape(_full_shape(parameter))
-        return full if self.world.is_main else None
+            if not parameter.requires_grad:
+                yield self._hold_frozen(name, parameter)
+            elif self._stage == 0:
+                master = self._stage_0_masters.get(parameter, parameter)
+                yield Held(name, 0, master.data.view(-1), master)
+            elif self._stage == 3:
+                yield self._hold_stage_3(name, parameter)
+            else:
+                yield from self._hold_partition(name, parameter)
 
-    def _full_fp32(self, parameter: torch.nn.Parameter) -> torch.Tensor:
-        if self._engine.zero_optimization_stage() == 0:
-            return self._stage_0_masters.get(parameter, parameter.data)
-        weight: torch.Tensor = safe_get_full_fp32_param(parameter)
-        return weight
+    def _hold_partition(self, name: str, parameter: Any) -> Iterator[Held]:
+        """Stages 1 and 2 cut all parameters of a group as one, so that a rank may hold none of a parameter, or a part."""
+        mapping, optimizer = parameter._hp_mapping, self._engine.optimizer
+        if mapping is None:
+            return
+        # Stage 1 in bf16 is a class of its own, with a name of its own for the same thing.
+        in_bf16 = hasattr(optimizer, "fp32_groups_flat_partition")
+        partitions = optimizer.fp32_groups_flat_partition if in_bf16 else optimizer.single_partition_of_fp32_groups
+        flat, address = partitions[mapping.param_group_index], mapping.hp_fragment_address
+        weight = flat.data[address.start : address.start + address.numel]
+        yield Held(name, mapping.lp_fragment_address.start, weight, flat, address.start)
+
+    def _hold_stage_3(self, name: str, parameter: Any) -> Held:
+        optimizer = self._engine.optimizer
+        group, offset, _ = optimizer.grad_position[optimizer.get_param_id(parameter)]
+        flat = optimizer.fp32_partitioned_groups_flat[group]
+        start, count = self._own_slice(parameter)
+        return Held(name, start, flat.data[offset : offset + count], flat, offset)
+
+    def _hold_frozen(self, name: str, parameter: Any) -> Held:
+        if self._stage < 3:
+            return Held(name, 0, parameter.data.view(-1), None)
+        start, count = self._own_slice(parameter)
+        return Held(name, start, parameter.ds_tensor.data.view(-1)[:count], None)
+
+    def _own_slice(self, parameter: Any) -> tuple[int, int]:
+        """Stage 3 cuts every parameter evenly; what is beyond its end is padding."""
+        size = parameter.ds_tensor.numel()
+        start = min(self.world.rank * size, parameter.ds_numel)
+        return start, min(size, parameter.ds_numel - start)
+
+    def _is_replicated(self, held: Held) -> bool:
+        return self._stage == 0 or (self._stage < 3 and held.optimized is None)
+
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        optimizer = self._engine.optimizer
+        return optimizer if isinstance(optimizer, torch.optim.Optimizer) and self._norm_is_ours else optimizer.optimizer
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        optimizer = self._engine.optimizer
+        if self._stage == 3:
+            optimizer._partition_all_parameters()
+        yield
+        if self._stage == 0:
+            for parameter, master in self._stage_0_masters.items():
+                parameter.data.copy_(master.data)
+        elif self._stage == 3:
+            for group in range(len(optimizer.fp16_groups)):
+                optimizer._reassign_or_swap_out_partitioned_parameters(group)
+            if optimizer.persistent_parameters:
+                optimizer.persistent_parameters[0].all_gather(optimizer.persistent_parameters)
+        else:
+            optimizer.update_lp_params()
 
 
 def _forget_dry_step(engine: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
@@ -151,11 +183,6 @@ def _forget_dry_step(engine: Any) -> dict[torch.nn.Parameter, torch.Tensor]:
     wrapper.optimizer.state.clear()
     pairs = zip(wrapper.fp16_groups, wrapper.fp32_groups, strict=True)
     return {low: master for lows, masters in pairs for low, master in zip(lows, masters, strict=True)}
-
-
-def _full_shape(parameter: torch.nn.Parameter) -> torch.Size:
-    shape: torch.Size = getattr(parameter, "ds_shape", parameter.shape)
-    return shape
 
 
 def _use_gloo_alone() -> None:

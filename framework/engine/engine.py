@@ -7,6 +7,8 @@ One step, on every rank together::
     backward  of  loss_sum / targets in the global batch                        } for each micro-batch
     step      clip to the global norm, update the weights at this step's learning rate
 
+A step whose loss or gradient is not finite on any rank is *left out* on all of them: weights and optimizer stay as they were.
+
 Dividing every rank's sum by the *global* number of targets makes the gradient that of the token mean, however the
 batch is cut into ranks and micro-batches, and whatever padding each of them has
 (docs/decisions/0003-loss-is-a-sum-divided-by-global-targets.md).
@@ -16,29 +18,84 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from framework.data.stream import IGNORED_TARGET, Digest, MicroBatch, StepBatch
 from framework.engine.world import World
-from framework.errors import NonFiniteError
+from framework.failpoints import Place, corrupted, failpoint
 from framework.model.language_model import LanguageModel
+
+WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
+"""Kinds of numbers that a checkpoint holds for each parameter: float32 weights, and AdamW's two moments."""
 
 
 @dataclass(frozen=True)
 class StepOutcome:
     """What one step gave, the same on every rank.
 
-    ``loss`` is the token mean over the global batch, in nats; ``grad_norm`` is None when fp16 left the step out.
+    ``loss`` is the token mean over the global batch, in nats. ``left_out`` says why the weights are as before; then
+    ``grad_norm`` is None, and ``loss`` as well when it was the loss that was not finite.
     """
 
-    loss: float
+    loss: float | None
     grad_norm: float | None
     target_tokens: int
     digest: Digest
+    left_out: str | None = None
+    is_overflow: bool = False
+    """Left out because fp16's loss scale was too large, which is no failure."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Consecutive elements of one parameter that this rank keeps in float32, and can restore.
+
+    Args:
+        name: the parameter's.
+        start: number of the first element in the flattened parameter.
+        weight: [count] flat view of them.
+        optimized: the tensor under which the optimizer keeps its moments; None for a frozen parameter.
+        offset: where these elements begin in it.
+    """
+
+    name: str
+    start: int
+    weight: torch.Tensor
+    optimized: torch.Tensor | None
+    offset: int = 0
+
+    def moment(self, state: dict[str, torch.Tensor], kind: str) -> torch.Tensor:
+        """[count] flat view of one of the optimizer's moments."""
+        return state[kind].view(-1)[self.offset : self.offset + self.weight.numel()]
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """Consecutive elements of one parameter, of one kind: what a checkpoint is made of. ``values`` is [count] float32."""
+
+    kind: str
+    name: str
+    start: int
+    values: torch.Tensor
+
+
+class FragmentReader(ABC):
+    """A checkpoint's numbers, whoever wrote them."""
+
+    applied_steps: int
+    loss_scale: float | None
+
+    @abstractmethod
+    def read(self, kind: str, name: str, start: int, count: int) -> torch.Tensor:
+        """[count] float32: the elements from ``start`` on of the flattened parameter.
+
+        Raises:
+            CheckpointError: the checkpoint does not hold all of them.
+        """
 
 
 @torch.no_grad()
@@ -64,29 +121,38 @@ class Engine(ABC):
     def __init__(self, world: World, model: LanguageModel) -> None:
         self.world = world
         self.model = model
+        self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        """Of every parameter, before ZeRO stage 3 partitions it; tied ones stand once."""
 
     def train_step(self, batch: StepBatch, lr: float) -> StepOutcome:
-        """One optimizer step at learning rate ``lr``.
-
-        Raises:
-            NonFiniteError: on all ranks, when a loss is NaN or infinite on any; the weights are as before.
-        """
+        """One optimizer step at learning rate ``lr``; left out on all ranks when a number is not finite on any."""
+        step = batch.step + 1
         counts = self.world.sum_integers([batch.target_tokens, batch.digest.high, batch.digest.low])
         target_tokens, digest = counts[0], Digest(*counts[1:]) + Digest()
+        if target_tokens == 0:
+            return StepOutcome(None, None, 0, digest, left_out="none of its sequences could be read")
         self._set_training(True)
         total = 0.0
         for number, micro_batch in enumerate(batch.micro_batches):
-            loss_sum = self._forward(micro_batch.to(self.world.device))
-            total += self._agree_finite(loss_sum, batch.step, number)
-            self._backward(loss_sum, target_tokens)
+            failpoint("accumulate" if number else "forward", step=step)
+            loss_sum = _perhaps_corrupted("loss", self._forward(micro_batch.to(self.world.device)), step)
+            # After the first loss that is not finite on any rank, every rank's gradients become NaN: the step is then left
+            # out by the path that also clears all of an engine's buffers, the same on all ranks.
+            total += self.world.sum_floats(loss_sum.detach().reshape(1))[0]
+            if not math.isfinite(total):
+                loss_sum = loss_sum * math.nan
+            failpoint("backward", step=step)
+            self._backward(_perhaps_corrupted("gradient", loss_sum, step), target_tokens)
+        failpoint("step", step=step)
         grad_norm = self._step(lr)
-        if not math.isfinite(grad_norm) and not self._skipped_step():
-            raise NonFiniteError(
-                f"the gradient norm of step {batch.step + 1} is {grad_norm}",
-                fix="start again from the last checkpoint with a lower optimizer.lr, or engine.precision=fp32",
-            )
-        applied = not self._skipped_step()
-        return StepOutcome(total / target_tokens, grad_norm if applied else None, target_tokens, digest)
+        if not math.isfinite(total):
+            return StepOutcome(None, None, target_tokens, digest, left_out=f"its loss is {total}")
+        loss = total / target_tokens
+        if not math.isfinite(grad_norm):
+            is_overflow = self._scales_loss()
+            why = "the loss scale was too large" if is_overflow else f"its gradient norm is {grad_norm}"
+            return StepOutcome(loss, None, target_tokens, digest, left_out=why, is_overflow=is_overflow)
+        return StepOutcome(loss, grad_norm, target_tokens, digest)
 
     def evaluate(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, int]:
         """Sum of losses in nats, and number of targets, over all ranks' micro-batches; every rank has as many."""
@@ -95,15 +161,70 @@ class Engine(ABC):
         total, count = self.world.sum_floats([loss, float(targets)])
         return total, int(count)
 
-    def _agree_finite(self, loss_sum: torch.Tensor, step: int, micro_step: int) -> float:
-        """The global sum of this micro-step's losses, finite on every rank or refused on every rank."""
-        total = self.world.sum_floats(loss_sum.detach().reshape(1))[0]
-        if not math.isfinite(total):
-            raise NonFiniteError(
-                f"the loss of step {step + 1}, micro-step {micro_step + 1}, is {total}",
-                fix="start again from the last checkpoint with a lower optimizer.lr, or engine.precision=fp32",
-            )
-        return total
+    def fragments(self) -> Iterator[Fragment]:
+        """This rank's share of the checkpoint, as views of what training goes on with. No collective.
+
+        All ranks' shares together hold every element of every parameter once. What is replicated is shared out evenly.
+        """
+        for held in self._held():
+            share = self._share_of(held)
+            if share is None:
+                continue
+            first, last = share
+            yield Fragment(WEIGHT, held.name, held.start + first, held.weight[first:last])
+            state = self._optimizer_state(held)
+            if state is not None:
+                for kind in MOMENTS:
+                    yield Fragment(kind, held.name, held.start + first, held.moment(state, kind)[first:last])
+
+    def restore(self, reader: FragmentReader) -> None:
+        """Takes over a checkpoint, whatever engine, stage, precision and number of ranks wrote it.
+
+        Raises:
+            CheckpointError: it lacks something.
+        """
+        with torch.no_grad(), self._writable():
+            for held in self._held():
+                count = held.weight.numel()
+                held.weight.copy_(reader.read(WEIGHT, held.name, held.start, count))
+                if held.optimized is not None and reader.applied_steps:
+                    state = self._make_state(held.optimized, reader.applied_steps)
+                    for kind in MOMENTS:
+                        held.moment(state, kind).copy_(reader.read(kind, held.name, held.start, count))
+        self._set_loss_scale(reader.loss_scale)
+
+    @property
+    def applied_steps(self) -> int:
+        """Optimizer steps that changed the weights: AdamW's own count."""
+        for held in self._held():
+            state = self._optimizer_state(held)
+            if state is not None:
+                return int(state["step"])
+        return 0
+
+    def _share_of(self, held: Held) -> tuple[int, int] | None:
+        """Which of the held elements this rank writes: all of a shard, an even part of what every rank has."""
+        count = held.weight.numel()
+        if not self._is_replicated(held):
+            return (0, count) if count else None
+        rank, ranks = self.world.rank, self.world.world_size
+        first, last = count * rank // ranks, count * (rank + 1) // ranks
+        return (first, last) if first < last else None
+
+    def _optimizer_state(self, held: Held) -> dict[str, torch.Tensor] | None:
+        """The optimizer's state of these elements; None before its first step, and for what is frozen."""
+        if held.optimized is None:
+            return None
+        state = self._torch_optimizer().state.get(held.optimized)
+        return state or None
+
+    def _make_state(self, optimized: torch.Tensor, applied_steps: int) -> dict[str, torch.Tensor]:
+        states = self._torch_optimizer().state
+        if not states.get(optimized):
+            states[optimized] = {kind: torch.zeros_like(optimized) for kind in MOMENTS}
+        state: dict[str, torch.Tensor] = states[optimized]
+        state["step"] = torch.tensor(float(applied_steps), device=optimized.device)
+        return state
 
     @abstractmethod
     def _set_training(self, training: bool) -> None:
@@ -119,24 +240,40 @@ class Engine(ABC):
 
     @abstractmethod
     def _step(self, lr: float) -> float:
-        """Clips, updates, clears the gradients; returns the global norm before clipping."""
+        """Clips, updates, clears the gradients; returns the global norm before clipping.
 
-    def _skipped_step(self) -> bool:
-        """Whether ``_step`` left the weights as they were because the loss scale was too large."""
-        return False
-
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Writes this rank's part of weights and optimizer below ``folder``, which exists."""
-
-    @abstractmethod
-    def load(self, folder: Path) -> None:
-        """Reads back what the same number of ranks saved.
-
-        Raises:
-            CheckpointError: the folder does not hold it.
+        When that is not finite, weights and optimizer are left as they were.
         """
 
     @abstractmethod
-    def weights(self) -> dict[str, torch.Tensor] | None:
-        """Full float32 weights on the host by parameter name, on rank 0; None on the others."""
+    def _held(self) -> Iterator[Held]:
+        """Everything that this rank keeps in float32 (what is frozen: in its own precision)."""
+
+    @abstractmethod
+    def _is_replicated(self, held: Held) -> bool:
+        """Whether every rank holds the same elements."""
+
+    @abstractmethod
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        """The AdamW that updates what ``_held`` yields."""
+
+    @abstractmethod
+    def _writable(self) -> AbstractContextManager[None]:
+        """In its body held weights may be written; at its end the weights that the forward reads follow them."""
+
+    @property
+    def loss_scale(self) -> float | None:
+        """fp16's current loss scale; None in other precisions."""
+        return None
+
+    def _set_loss_scale(self, scale: float | None) -> None:  # noqa: B027 - most engines have none
+        """Takes over a loss scale, where one is used."""
+
+    def _scales_loss(self) -> bool:
+        """Whether a gradient that is not finite only says that the loss scale was too large."""
+        return False
+
+
+def _perhaps_corrupted(place: Place, loss_sum: torch.Tensor, step: int) -> torch.Tensor:
+    value = corrupted(place, step=step)
+    return loss_sum if value is None else loss_sum * value

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
 
 from framework.config.schema import Config
 from framework.data.stream import MicroBatch
-from framework.engine.engine import Engine
+from framework.engine.engine import Engine, Held
 from framework.engine.world import World
-from framework.errors import CheckpointError
 from framework.model.language_model import LanguageModel
 from framework.optim.adamw import build_optimizer
 
-_STATE_NAME = "reference.pt"
 _COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -64,24 +63,16 @@ class ReferenceEngine(Engine):
         self._optimizer.zero_grad(set_to_none=True)
         return float(norm)
 
-    def save(self, folder: Path) -> None:
-        if self.world.is_main:
-            torch.save(
-                {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / _STATE_NAME
-            )
+    def _held(self) -> Iterator[Held]:
+        for name, parameter in self.model.named_parameters():
+            yield Held(name, 0, parameter.data.view(-1), parameter if parameter.requires_grad else None)
 
-    def load(self, folder: Path) -> None:
-        path = folder / _STATE_NAME
-        if not path.is_file():
-            raise CheckpointError(
-                f"{folder} was not written by engine.kind reference",
-                fix="use the engine.kind that wrote it, or a new run_dir",
-            )
-        state = torch.load(path, map_location=self.world.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def _is_replicated(self, held: Held) -> bool:
+        return True
 
-    def weights(self) -> dict[str, torch.Tensor] | None:
-        if not self.world.is_main:
-            return None
-        return {name: parameter.detach().cpu().clone() for name, parameter in self.model.named_parameters()}
+    def _torch_optimizer(self) -> torch.optim.Optimizer:
+        return self._optimizer
+
+    @contextmanager
+    def _writable(self) -> Iterator[None]:
+        yield

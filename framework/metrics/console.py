@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -36,10 +37,11 @@ class Console:
 
     def say(self, text: str) -> None:
         """One line, above the bar where there is one."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False, markup=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
+        with _ignoring_refusal():
+            if self._bar is not None:
+                self._bar.console.print(text, highlight=False, markup=False)
+            else:
+                print(text, file=sys.stderr, flush=True)
 
     def begin(self, step: int, max_steps: int) -> None:
         """Starts counting at ``step``."""
@@ -56,19 +58,22 @@ class Console:
                 console=self._rich,
             )
             self._task = self._bar.add_task("", total=max_steps, completed=step, now="")
-            self._bar.start()
+            with _ignoring_refusal():
+                self._bar.start()
 
     def step(self, record: StepRecord, *, is_due: bool) -> None:
         """A step was taken; in a log, a line is printed when ``is_due``."""
-        self._loss = record.loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * record.loss
+        if record.loss is not None:  # a step that was left out has none to show
+            self._loss = record.loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * record.loss
         if self._bar is not None:
-            now = f"loss {self._loss:.3f}  {record.tokens_per_second:,.0f} tokens/s"
-            self._bar.update(self._task, completed=record.step, now=now)
+            now = f"{_describe_loss(self._loss, 3)}  {record.tokens_per_second:,.0f} tokens/s"
+            with _ignoring_refusal():
+                self._bar.update(self._task, completed=record.step, now=now)
         elif is_due:
             done = record.step - self._first_step
             left = (time.monotonic() - self._began) / done * (self._max_steps - record.step)
             self.say(
-                f"step {record.step:>6}/{self._max_steps}  loss {record.loss:.4f}  lr {record.lr:.2e}  "
+                f"step {record.step:>6}/{self._max_steps}  {_describe_loss(record.loss, 4)}  lr {record.lr:.2e}  "
                 f"{_describe_norm(record.grad_norm)}  {record.tokens_per_second:>9,.0f} tokens/s  "
                 f"{record.peak_memory_bytes / 2**30:.2f} GiB  {format_seconds(left)} left"
             )
@@ -80,12 +85,22 @@ class Console:
     def end(self) -> None:
         """Takes the bar down."""
         if self._bar is not None:
-            self._bar.stop()
+            with _ignoring_refusal():
+                self._bar.stop()
             self._bar = None
 
 
+def _ignoring_refusal() -> suppress:
+    """Standard error may be a file on a full disk, or a terminal that is gone: that is no reason to stop training."""
+    return suppress(OSError)
+
+
+def _describe_loss(loss: float | None, digits: int) -> str:
+    return "no loss" if loss is None else f"loss {loss:.{digits}f}"
+
+
 def _describe_norm(norm: float | None) -> str:
-    return "step left out: loss scale too large" if norm is None else f"grad norm {norm:.2f}"
+    return "step left out" if norm is None else f"grad norm {norm:.2f}"
 
 
 def format_seconds(seconds: float) -> str:

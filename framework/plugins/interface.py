@@ -30,12 +30,13 @@ class StepRecord:
     """One line of ``metrics.jsonl``. ``loss`` is in nats per token; ``tokens`` is the run's total of targets so far.
 
     ``step_seconds`` includes ``data_wait_seconds``, both of the slowest rank; ``peak_memory_bytes`` is the largest of any rank.
-    ``grad_norm`` is before clipping; None when fp16 left the step out because its loss scale was too large.
+    ``grad_norm`` is before clipping. It is None when the step was left out, because a number was not finite (events.jsonl
+    says more) or fp16's loss scale too large; ``loss`` is None when it was not finite itself.
     """
 
     step: int
     tokens: int
-    loss: float
+    loss: float | None
     lr: float
     grad_norm: float | None
     step_seconds: float

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from framework.config import load_config
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_REFUSED, ZerostreamError
+from framework.failpoints import failpoint
+from framework.train.stopping import StopRequest
 
 _USAGE = "usage: torchrun --nproc-per-node N -m framework.train CONFIG [key.path=value ...]"
 
@@ -21,16 +23,16 @@ def main(arguments: list[str]) -> int:
         print(_USAGE, file=sys.stderr)
         return EXIT_FINISHED if arguments else EXIT_REFUSED
     try:
+        stop = StopRequest()
+        stop.install()
         config = load_config(Path(arguments[0]), arguments[1:])
+        failpoint("import")
         from framework.train.session import train  # torch and transformers take seconds: a typing error must not
 
-        train(config)
+        train(config, stop)
     except ZerostreamError as error:
         _report(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        _report("interrupted. To fix it: start the same command again: the run goes on from its last checkpoint.")
-        return EXIT_FAILED
     except Exception as error:  # a defect, ours or a dependency's: the traceback is what helps
         traceback.print_exc()
         fix = "read the traceback above; the same command goes on from the last checkpoint"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from framework.config import BatchPlan, Config, plan_batch
-from framework.data.manifest import ShardManifest
+from framework.data.corpus import Corpus
 from framework.data.stream import validation_micro_batches
 from framework.data.tokenizer import Tokenizer
 from framework.engine import Engine, sum_losses
+from framework.errors import ShardError
 from framework.model.generate import Sampling, generate_tokens
 from framework.model.language_model import LanguageModel
 from framework.plugins.registry import active_plugins
@@ -23,7 +23,15 @@ def summarise_loss(config: Config, loss_sum: float, tokens: int, text_bytes_per_
 
     bits_per_byte = loss_sum / (ln 2 x bytes of UTF-8 text): it does not depend on the tokenizer. The losses of the
     end-of-text tokens are in the sum, their bytes (they have none) are not.
+
+    Raises:
+        ShardError: there are no tokens, because all validation shards are bad and bad shards are skipped.
     """
+    if tokens == 0:
+        raise ShardError(
+            "no validation shard could be read",
+            fix="put the shards back that the log names, and start again: it goes on",
+        )
     loss = loss_sum / tokens
     text_bytes = tokens * text_bytes_per_token
     summary = {
@@ -38,16 +46,14 @@ def summarise_loss(config: Config, loss_sum: float, tokens: int, text_bytes_per_
 
 
 def evaluate_model(
-    model: LanguageModel, config: Config, manifest: ShardManifest, shards_dir: Path, max_sequences: int | None = None
+    model: LanguageModel, config: Config, corpus: Corpus, max_sequences: int | None = None
 ) -> dict[str, float]:
     """What ``Evaluator.evaluate`` gives, for a whole model in this process, without ranks."""
-    micro_batches = validation_micro_batches(
-        shards_dir, manifest, plan_batch(config, 1), rank=0, max_sequences=max_sequences
-    )
+    micro_batches = validation_micro_batches(corpus, plan_batch(config, 1), rank=0, max_sequences=max_sequences)
     model.eval()
     device = next(model.parameters()).device
     loss_sum, tokens = sum_losses(lambda batch: model(batch.input_ids, batch.targets), micro_batches, device)
-    return summarise_loss(config, loss_sum, tokens, manifest.bytes_per_token("validation"))
+    return summarise_loss(config, loss_sum, tokens, corpus.bytes_per_token("validation"))
 
 
 class Evaluator:
@@ -56,31 +62,28 @@ class Evaluator:
     Args:
         config: of the run.
         plan: the batch arithmetic of this start.
-        manifest: of the shards.
+        corpus: the shards.
         tokenizer: theirs.
         engine: what is evaluated.
     """
 
-    def __init__(
-        self, config: Config, plan: BatchPlan, manifest: ShardManifest, tokenizer: Tokenizer, engine: Engine
-    ) -> None:
+    def __init__(self, config: Config, plan: BatchPlan, corpus: Corpus, tokenizer: Tokenizer, engine: Engine) -> None:
         self._config = config
         self._plan = plan
-        self._manifest = manifest
+        self._corpus = corpus
         self._tokenizer = tokenizer
         self._engine = engine
 
     def evaluate(self, step: int) -> dict[str, float]:
         """Metrics on the validation shards; the same on every rank."""
         micro_batches = validation_micro_batches(
-            self._config.data.shards_dir,
-            self._manifest,
+            self._corpus,
             self._plan,
             rank=self._engine.world.rank,
             max_sequences=self._config.train.eval_max_sequences,
         )
         loss_sum, tokens = self._engine.evaluate(micro_batches)
-        return summarise_loss(self._config, loss_sum, tokens, self._manifest.bytes_per_token("validation"))
+        return summarise_loss(self._config, loss_sum, tokens, self._corpus.bytes_per_token("validation"))
 
     def write_stories(self) -> list[str]:
         """Continues each of ``train.sample_prompts``, the same way at every evaluation.

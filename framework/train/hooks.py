@@ -10,6 +10,7 @@ from framework.config import Config, flatten, identity
 from framework.durable import write_durably
 from framework.engine import World
 from framework.metrics.console import Console
+from framework.metrics.patient import PatientFolder
 from framework.metrics.records import JsonLines
 from framework.metrics.tensorboard import TensorBoard
 from framework.plugins.interface import StepRecord
@@ -60,7 +61,6 @@ class TensorBoardHook:
         if record.step % self._config.logging.every_steps and record.step != self._config.train.max_steps:
             return
         values = {
-            "train/loss": record.loss,
             "train/learning_rate": record.lr,
             "train/tokens": float(record.tokens),
             "speed/tokens_per_second": record.tokens_per_second,
@@ -69,6 +69,8 @@ class TensorBoardHook:
             "speed/model_flops_utilisation": record.tokens_per_second * self._flops_per_token / self._peak_flops,
             "memory/peak_bytes": float(record.peak_memory_bytes),
         }
+        if record.loss is not None:
+            values["train/loss"] = record.loss
         if record.grad_norm is not None:
             values["train/grad_norm"] = record.grad_norm
         self._board.scalars(record.step, values)
@@ -115,7 +117,7 @@ class StoryHook:
     """Stories from fixed prompts at every evaluation, into ``samples/`` and TensorBoard. On every rank."""
 
     def __init__(self, run_dir: RunDir, evaluator: Evaluator, world: World, board: TensorBoardHook | None) -> None:
-        self._run_dir = run_dir
+        self._samples = PatientFolder(run_dir.samples, "metrics.write")
         self._evaluator = evaluator
         self._world = world
         self._board = board
@@ -128,13 +130,12 @@ class StoryHook:
         stories = self._evaluator.write_stories()
         if not self._world.is_main:
             return
-        self._run_dir.samples.mkdir(exist_ok=True)
-        path = self._run_dir.samples / f"step-{step:08d}.txt"
-        path.write_text("\n\n---\n\n".join(stories) + "\n", encoding="utf-8")
+        self._samples.put(f"step-{step:08d}.txt", ("\n\n---\n\n".join(stories) + "\n").encode(), step=step)
         if self._board is not None:
             self._board.show_stories(step, stories)
 
-    def on_finish(self, step: int) -> None: ...
+    def on_finish(self, step: int) -> None:
+        self._samples.close()
 
 
 def write_result(run_dir: RunDir, values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from framework.checkpoint.manifest import CheckpointManifest
 from framework.checkpoint.manifest import load_manifest as load_checkpoint_manifest
 from framework.config import BatchPlan, Config, build_config, identity_fingerprint, plan_batch, refuse_other_identity
 from framework.config.load import read_yaml
-from framework.data.manifest import TOKENIZER_FOLDER, ShardManifest, load_manifest
+from framework.data.corpus import Corpus, load_corpus, refuse_odd_shards
 from framework.data.tokenizer import Tokenizer, build_tokenizer, load_tokenizer
-from framework.durable import temporary_of
+from framework.durable import is_locked, only_one_writer, storage_errors, temporary_of
 from framework.errors import CheckpointError, ConfigError, PluginError, RunDirError, ShardError, TokenizerError
+from framework.metrics.records import read_last_json_lines
 from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
 
@@ -27,7 +29,7 @@ class Preflight:
     """What was found to fit together."""
 
     plan: BatchPlan
-    manifest: ShardManifest
+    corpus: Corpus
     tokenizer: Tokenizer
     newest_checkpoint: CheckpointManifest | None
     """By its manifest alone; its files are verified when it is loaded."""
@@ -44,10 +46,10 @@ def check(config: Config, ranks: int) -> Preflight:
     if config.model.architecture not in brought:
         _refuse_odd_architecture(config)
     _refuse_long_sequences(config)
-    manifest = load_manifest(config.data.shards_dir)
-    tokenizer = _matching_tokenizer(config, manifest)
-    _refuse_missing_shards(config.data.shards_dir, manifest)
-    return Preflight(plan, manifest, tokenizer, _fitting_checkpoint(config, manifest, ranks))
+    corpus = load_corpus(config.data)
+    tokenizer = _matching_tokenizer(config, corpus)
+    refuse_odd_shards(corpus)
+    return Preflight(plan, corpus, tokenizer, _fitting_checkpoint(config, corpus))
 
 
 def _refuse_odd_architecture(config: Config) -> None:
@@ -68,51 +70,41 @@ def _refuse_long_sequences(config: Config) -> None:
             )
 
 
-def _matching_tokenizer(config: Config, manifest: ShardManifest) -> Tokenizer:
-    folder = config.data.shards_dir / TOKENIZER_FOLDER
+def _matching_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
+    folder = corpus.tokenizer_folder
     tokenizer = load_tokenizer(folder)
-    if tokenizer.fingerprint != manifest.tokenizer_fingerprint:
+    if tokenizer.fingerprint != corpus.tokenizer_fingerprint:
         raise TokenizerError(
             f"{folder} is not the tokenizer that wrote the shards ({tokenizer.fingerprint[:12]}, not "
-            f"{manifest.tokenizer_fingerprint[:12]})",
+            f"{corpus.tokenizer_fingerprint[:12]})",
             fix="put the shards' own tokenizer back, or prepare the shards again",
         )
     wanted = config.tokenizer.vocab_size
-    if wanted is not None and wanted != manifest.vocab_size:
+    if wanted is not None and wanted != corpus.vocab_size:
         raise ShardError(
-            f"tokenizer.vocab_size is {wanted}, but the shards in {config.data.shards_dir} have {manifest.vocab_size} tokens",
-            fix=f"set tokenizer.vocab_size={manifest.vocab_size}, or prepare shards for {wanted} into another data.shards_dir",
+            f"tokenizer.vocab_size is {wanted}, but the shards in {corpus.name} have {corpus.vocab_size} tokens",
+            fix=f"set tokenizer.vocab_size={corpus.vocab_size}, or prepare shards for {wanted} into another data.shards_dir",
         )
     if config.tokenizer.kind == "pretrained" and Path(str(config.tokenizer.path)).exists():
         mine = build_tokenizer(config, documents=())
-        if mine.fingerprint != manifest.tokenizer_fingerprint:
+        if mine.fingerprint != corpus.tokenizer_fingerprint:
             raise TokenizerError(
                 f"tokenizer.path {config.tokenizer.path} ({mine.vocab_size} tokens) is not the tokenizer of the shards in "
-                f"{config.data.shards_dir} ({manifest.vocab_size} tokens)",
+                f"{corpus.name} ({corpus.vocab_size} tokens)",
                 fix="prepare the shards again with it into another data.shards_dir, or name the shards' tokenizer",
             )
     return tokenizer
 
 
-def _refuse_missing_shards(shards_dir: Path, manifest: ShardManifest) -> None:
-    for entry in manifest.shards:
-        path = shards_dir / entry.name
-        size = path.stat().st_size if path.is_file() else None
-        if size != entry.size_bytes:
-            found = "is missing" if size is None else f"has {size} bytes, its manifest says {entry.size_bytes}"
-            raise ShardError(
-                f"shard {path} {found}", fix=f"copy it again, or remove {shards_dir} and run `zerostream prepare`"
-            )
-
-
-def _fitting_checkpoint(config: Config, manifest: ShardManifest, ranks: int) -> CheckpointManifest | None:
+def _fitting_checkpoint(config: Config, corpus: Corpus) -> CheckpointManifest | None:
     run_dir = RunDir(config.run_dir)
     if run_dir.config.exists():
         refuse_other_identity(config, read_run_config(config.run_dir), config.run_dir)
     elif run_dir.path.exists() and not run_dir.path.is_dir():
         raise RunDirError(f"run_dir {run_dir.path} is no folder", fix="choose another run_dir")
     elif run_dir.path.exists() and {entry.name for entry in run_dir.path.iterdir()} - {
-        temporary_of(run_dir.config).name
+        temporary_of(run_dir.config).name,
+        run_dir.lock.name,
     }:
         raise RunDirError(
             f"run_dir {run_dir.path} is not empty and holds no run ({run_dir.config.name} is missing)",
@@ -120,18 +112,18 @@ def _fitting_checkpoint(config: Config, manifest: ShardManifest, ranks: int) -> 
         )
     newest = _newest_readable(run_dir)
     if newest is None:
+        _refuse_silent_restart(config, run_dir)
         return None
     if newest.identity_fingerprint != identity_fingerprint(config):
         raise RunDirError(
             f"the checkpoint of step {newest.step} in {config.run_dir} belongs to another run",
             fix="remove that checkpoint, or choose another run_dir",
         )
-    if newest.data_fingerprint != manifest.data_fingerprint:
+    if newest.data_fingerprint != corpus.data_fingerprint:
         raise RunDirError(
-            f"run_dir {run_dir.path} was trained on other shards than those in {config.data.shards_dir}",
+            f"run_dir {run_dir.path} was trained on other shards than those in {corpus.name}",
             fix="point data.shards_dir to the shards it began with, or choose another run_dir",
         )
-    _refuse_other_sharding(config, newest, ranks)
     return newest
 
 
@@ -144,22 +136,52 @@ def _newest_readable(run_dir: RunDir) -> CheckpointManifest | None:
     return None
 
 
-def _refuse_other_sharding(config: Config, newest: CheckpointManifest, ranks: int) -> None:
-    engine = config.engine
-    zero_stage = engine.zero_stage if engine.kind == "deepspeed" else 0
-    mine = {
-        "ranks": ranks,
-        "engine.kind": engine.kind,
-        "engine.zero_stage": zero_stage,
-        "engine.precision": engine.precision,
-    }
-    theirs = dict(zip(mine, (newest.world_size, newest.engine_kind, newest.zero_stage, newest.precision), strict=True))
-    differing = [f"{key} {theirs[key]} (now {value})" for key, value in mine.items() if theirs[key] != value]
-    if differing:
+def _refuse_silent_restart(config: Config, run_dir: RunDir) -> None:
+    """A run that has come far but has no checkpoint would begin again, and nobody would notice what it had lost."""
+    last = read_last_json_lines(run_dir.metrics, 1)
+    reached = last[0].get("step", 0) if last else 0
+    # An asynchronous save is there for certain only when the next one has begun: who dies before begins again.
+    if reached > 2 * config.checkpoint.every_steps:
         raise RunDirError(
-            f"the checkpoint of step {newest.step} in {config.run_dir} was written with {', '.join(differing)}",
-            fix="start with those again: a checkpoint cannot move to other ranks, engines, stages or precisions yet",
+            f"run_dir {run_dir.path} has taken {reached} steps, but holds no checkpoint",
+            fix="restore one from a backup, or start from the beginning with `zerostream train CONFIG --start-over`",
         )
+
+
+def remove_outputs(run_dir: RunDir) -> None:
+    """Forgets a run, at its user's word; what zerostream did not write stays, and so does a folder that is no run.
+
+    Raises:
+        RunDirError: another start of it is alive.
+        StorageError: the file system refuses.
+    """
+    if not run_dir.config.is_file():
+        return
+    with only_one_writer(run_dir.lock, refusal=live_copy(run_dir)), storage_errors(run_dir.path):
+        # The config goes last: until then the folder is known as a run's.
+        for path in run_dir.outputs:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def refuse_live_copy(run_dir: RunDir) -> None:
+    """Tells a second start early; what keeps it out is that rank 0 cannot take the lock.
+
+    Raises:
+        RunDirError: another start of this run is alive.
+    """
+    if is_locked(run_dir.lock):
+        raise live_copy(run_dir)
+
+
+def live_copy(run_dir: RunDir) -> RunDirError:
+    """The refusal of a second start beside a live one."""
+    return RunDirError(
+        f"another start of this run is alive: it holds {run_dir.lock}",
+        fix="wait for its end or stop it, or choose another run_dir",
+    )
 
 
 def read_run_config(run_dir: Path) -> Config:

@@ -14,8 +14,9 @@ from framework.checkpoint.store import CheckpointStore
 from framework.config import Config, dump_config
 from framework.data.stream import Prefetcher, TrainStream
 from framework.data.tokenizer import Tokenizer
-from framework.durable import storage_errors, write_durably
+from framework.durable import only_one_writer, storage_errors, write_durably
 from framework.engine import Engine, World, build_engine, join_world
+from framework.failpoints import failpoint
 from framework.metrics.console import Console, format_seconds
 from framework.metrics.hardware import describe_environment, peak_flops, training_flops_per_token
 from framework.metrics.records import read_json_lines
@@ -26,12 +27,18 @@ from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
 from framework.train import preflight
 from framework.train.evaluation import Evaluator
+from framework.train.events import EventLog
 from framework.train.hooks import ConsoleHook, RecordHook, StoryHook, TensorBoardHook, write_result
-from framework.train.loop import Progress, run_loop
+from framework.train.loop import Progress, TrainingLoop
+from framework.train.spikes import SpikeHook
+from framework.train.stopping import StopRequest
+from framework.train.watch import Watch
+
+_SECOND_NET_SECONDS = 60
 
 
-def train(config: Config) -> None:
-    """Trains, or goes on with, the run that ``config`` describes. Every rank calls it, with the same config.
+def train(config: Config, stop: StopRequest) -> None:
+    """Trains, or goes on with, the run that ``config`` describes, until ``stop`` says so. Every rank calls it alike.
 
     Raises:
         UserError: something does not fit together; nothing has been written.
@@ -39,17 +46,28 @@ def train(config: Config) -> None:
         ZerostreamError: as the loop and the checkpoints raise it.
     """
     _use_own_share_of_cores()
+    _compute_the_same_every_time()
+    stop.limit(config.train.time_limit_seconds)
     found = preflight.check(config, int(os.environ.get("WORLD_SIZE", "1")))
     run_dir, console = RunDir(config.run_dir), Console()
-    with join_world(config.engine.timeout_seconds) as world, ExitStack() as stack:
+    deadlines = config.train
+    watch = Watch(run_dir, int(os.environ.get("RANK", "0")))
+    # Deadlines come first, with the stacks that explain them; a collective's own end is the second net.
+    patience = max(deadlines.start_timeout_seconds, deadlines.step_timeout_seconds) + _SECOND_NET_SECONDS
+    with ExitStack() as stack:
+        stack.callback(watch.close)
+        watch.expect("start", 0, deadlines.start_timeout_seconds)
+        failpoint("rendezvous")
+        world = stack.enter_context(join_world(patience))
         # All ranks have looked before rank 0 writes, or a slow one would find a run directory in the making.
         world.barrier()
-        model = build_model(config, found.manifest.vocab_size, found.manifest.end_of_text_id)
+        world.from_main(lambda: _fence(run_dir, stack))
+        if world.is_main:
+            watch.forget_gone(world.world_size)
+        model = build_model(config, found.corpus.vocab_size, found.corpus.end_of_text_id)
         size = _ModelSize(config, model)
-        # The same weights on every rank, but dropout masks of its own.
-        torch.manual_seed((config.seed << 16) + 1 + world.rank)
         engine = build_engine(config, found.plan, world, model)
-        checkpoints = CheckpointStore(config, found.manifest.data_fingerprint, world)
+        checkpoints = CheckpointStore(config, found.corpus.data_fingerprint, world)
         world.from_main(
             lambda: _open_run_dir(
                 config, run_dir, found.tokenizer, describe_environment(world.world_size, world.device)
@@ -65,8 +83,7 @@ def train(config: Config) -> None:
             return
         world.from_main(lambda: run_dir.result.unlink(missing_ok=True))
         stream = TrainStream(
-            config.data.shards_dir,
-            found.manifest,
+            found.corpus,
             found.plan,
             lanes=config.data.lanes,
             seed=config.seed,
@@ -77,15 +94,39 @@ def train(config: Config) -> None:
                 stream.steps(start.step), depth=config.data.prefetch_steps, pin_memory=world.device.type == "cuda"
             )
         )
-        evaluator = Evaluator(config, found.plan, found.manifest, found.tokenizer, engine)
+        evaluator = Evaluator(config, found.plan, found.corpus, found.tokenizer, engine)
         hooks = _make_hooks(config, world, size, start, console, evaluator)
+        events = EventLog(run_dir, start.step, console.say, is_main=world.is_main)
+        stack.callback(events.close)
+        if world.is_main:
+            hooks.append(SpikeHook(run_dir, events, stream))
+        watch.expect("start", start.step, deadlines.start_timeout_seconds)
         began = time.perf_counter()
-        end = run_loop(config, engine, batches, evaluator, checkpoints, hooks, start)
+        end = TrainingLoop(
+            config,
+            engine,
+            batches,
+            evaluator,
+            checkpoints,
+            hooks,
+            events,
+            stop,
+            watch,
+            found.corpus.vocab_size,
+        ).run(start)
+        failpoint("shutdown")
         seconds = time.perf_counter() - began
         if world.is_main:
             result = _summarise(config, run_dir, world, size, start, end, seconds)
             write_result(run_dir, result)
             console.say(_closing_words(config, run_dir, result))
+
+
+def _fence(run_dir: RunDir, stack: ExitStack) -> None:
+    """Keeps a second copy of the run out for as long as this one lives."""
+    with storage_errors(run_dir.path):
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(only_one_writer(run_dir.lock, refusal=preflight.live_copy(run_dir)))
 
 
 class _ModelSize:
@@ -113,6 +154,17 @@ def _use_own_share_of_cores() -> None:
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
+def _compute_the_same_every_time() -> None:
+    """On a CPU, what is computed twice is equal digit for digit, compiled or not (docs/decisions/0008).
+
+    torch.compile would otherwise add up the gradients of embeddings in the order in which threads happen to arrive.
+    """
+    if not torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True)
+        # Its other half costs time, and helps only debugging.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def _open_run_dir(config: Config, run_dir: RunDir, tokenizer: Tokenizer, environment: dict[str, Any]) -> None:
     with storage_errors(run_dir.path):
         run_dir.path.mkdir(parents=True, exist_ok=True)
@@ -129,7 +181,7 @@ def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Pr
     if manifest is None:
         return Progress()
     checkpoints.load(manifest, engine)
-    return Progress(manifest.step, manifest.tokens)
+    return Progress(manifest.step, manifest.tokens, manifest.train_loss)
 
 
 def _write_missing_result(config: Config, run_dir: RunDir, world: World, size: _ModelSize, end: Progress) -> None:
@@ -172,8 +224,8 @@ def _headline(config: Config, found: preflight.Preflight, size: _ModelSize, worl
         f"{config.model.architecture} with {size.parameters / 1e6:.1f}M parameters, {begin}; {name}, {engine.precision}, "
         f"{world.world_size} ranks on {world.device.type}\n"
         f"step: {found.plan}\n"
-        f"text: {found.manifest.tokens('train'):,} training tokens, "
-        f"{found.plan.tokens_per_step * config.train.max_steps / found.manifest.tokens('train'):.2f} epochs in "
+        f"text: {found.corpus.tokens('train'):,} training tokens, "
+        f"{found.plan.tokens_per_step * config.train.max_steps / found.corpus.tokens('train'):.2f} epochs in "
         f"{config.train.max_steps} steps; watch with `zerostream board {config.run_dir}`"
     )
 
@@ -181,15 +233,20 @@ def _headline(config: Config, found: preflight.Preflight, size: _ModelSize, worl
 def _summarise(
     config: Config, run_dir: RunDir, world: World, size: _ModelSize, start: Progress, end: Progress, seconds: float
 ) -> dict[str, Any]:
-    steps = read_json_lines(run_dir.metrics)
-    rates = sorted(line["tokens_per_second"] for line in steps)
-    evaluation = {key: value for key, value in read_json_lines(run_dir.evaluations)[-1].items() if key != "step"}
-    return {
+    steps, evaluations = read_json_lines(run_dir.metrics), read_json_lines(run_dir.evaluations)
+    finished = {
         "status": "finished",
         "step": end.step,
         "tokens": end.tokens,
         "parameters": size.parameters,
         "world_size": world.world_size,
+    }
+    if not steps or not evaluations:  # a disk refused them to the end, or they were removed: the weights are there
+        return finished
+    rates = sorted(line["tokens_per_second"] for line in steps)
+    evaluation = {key: value for key, value in evaluations[-1].items() if key != "step"}
+    return {
+        **finished,
         "train_loss": steps[-1]["loss"],
         "validation": evaluation,
         "tokens_per_second_median": rates[len(rates) // 2],
@@ -203,6 +260,8 @@ def _summarise(
 
 
 def _closing_words(config: Config, run_dir: RunDir, result: dict[str, Any]) -> str:
+    if "validation" not in result:
+        return f"\nfinished {result['step']} steps; {run_dir.metrics} or {run_dir.evaluations} has no line to sum up"
     validation = result["validation"]
     prompt = next(iter(config.train.sample_prompts), "Once upon a time")
     return (

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from framework.checkpoint.manifest import WEIGHTS_NAME, verify
+from framework.checkpoint.fragments import CheckpointReader
+from framework.checkpoint.manifest import verify
 from framework.checkpoint.store import find_newest_verified
 from framework.config import Config
-from framework.data.manifest import load_manifest
+from framework.data.corpus import load_corpus, local_corpus
 from framework.data.tokenizer import Tokenizer, load_tokenizer
+from framework.engine import WEIGHT
 from framework.errors import CheckpointError, RunDirError, ShardError, StorageError, UserError
 from framework.model.build import build_model
 from framework.model.generate import Sampling, generate_tokens
@@ -49,29 +50,27 @@ def load_trained(run_dir: Path, step: int | None = None) -> Trained:
             raise RunDirError(
                 f"{run_dir} has no checkpoint yet", fix="wait for its first save (checkpoint.every_steps)"
             )
-        step = newest.step
     elif step in paths.checkpoint_steps():
-        verify(paths.checkpoint(step))
+        newest = verify(paths.checkpoint(step))
     else:
         there = ", ".join(map(str, paths.checkpoint_steps())) or "none"
         raise RunDirError(f"{run_dir} has no checkpoint of step {step}", fix=f"choose one of these: {there}")
     tokenizer = load_tokenizer(paths.tokenizer)
     model = build_model(config, tokenizer.vocab_size, tokenizer.end_of_text_id)
-    _fill(model, paths.checkpoint(step) / WEIGHTS_NAME)
-    return Trained(config, tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), step)
+    _fill(model, CheckpointReader(paths.checkpoint(newest.step), newest))
+    return Trained(config, tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), newest.step)
 
 
-def _fill(model: LanguageModel, path: Path) -> None:
-    weights = load_file(path)
+def _fill(model: LanguageModel, reader: CheckpointReader) -> None:
     parameters = dict(model.named_parameters())
-    if parameters.keys() != weights.keys():
-        differing = sorted(parameters.keys() ^ weights.keys())
+    differing = sorted(parameters.keys() ^ reader.names(WEIGHT))
+    if differing:
         raise CheckpointError(
-            f"{path} does not fit the model: {differing[0]} is not in both", fix="use the version that wrote it"
+            f"the checkpoint does not fit the model: {differing[0]} is not in both", fix="use the version that wrote it"
         )
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(reader.read(WEIGHT, name, 0, parameter.numel()).view_as(parameter))
 
 
 def generate_text(trained: Trained, prompt: str, sampling: Sampling) -> Iterator[str]:
@@ -120,13 +119,12 @@ def evaluate_trained(
     Raises:
         ShardError: they are missing, damaged, or were written with another tokenizer.
     """
-    folder = shards_dir or trained.config.data.shards_dir
-    manifest = load_manifest(folder)
-    if manifest.tokenizer_fingerprint != trained.tokenizer.fingerprint:
+    corpus = local_corpus(shards_dir) if shards_dir else load_corpus(trained.config.data)
+    if corpus.tokenizer_fingerprint != trained.tokenizer.fingerprint:
         raise ShardError(
-            f"the shards in {folder} were written with another tokenizer than the run's", fix="name other shards"
+            f"the shards in {corpus.name} were written with another tokenizer than the run's", fix="name other shards"
         )
-    return evaluate_model(trained.model, trained.config, manifest, folder, max_sequences)
+    return evaluate_model(trained.model, trained.config, corpus, max_sequences)
 
 
 def export(trained: Trained, folder: Path) -> None:

@@ -17,6 +17,16 @@ from tests.conftest import ROOT
 
 ENGINES = ("reference", "zero0", "zero1", "zero2", "zero3")
 PRECISIONS = ("fp32", "bf16")
+BAD_NUMBERS = ("loss@3#1=nan", "gradient@3#1=inf")
+# Every engine's checkpoint is read by another one, and every engine reads another one's.
+MOVES = (
+    ("reference", "zero3"),
+    ("zero3", "zero0"),
+    ("zero0", "zero2"),
+    ("zero2", "zero1"),
+    ("zero1", "reference"),
+    ("zero3", "zero1"),
+)
 STOP_AT = 4
 RESUMED_STEPS = 8
 
@@ -89,15 +99,37 @@ def variant_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
 
 
 def restart_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
-    """Another micro-batch from start to start, and a rank whose loss is NaN in its third forward pass."""
+    """Another micro-batch from start to start, and other engines."""
     regrouped = [str(config), f"run_dir={folder / 'regrouped'}", "engine.zero_stage=2"]
     jobs = {
         "regrouped-stopped": [*regrouped, f"train.stop_at_step={STOP_AT}"],
         "regrouped": [*regrouped, "engine.micro_batch_size=1"],
     }
+    for before, after in MOVES:
+        name = f"moved-{before}-{after}"
+        common = [str(config), f"run_dir={folder / name}"]
+        jobs[f"{name}-stopped"] = [*common, f"train.stop_at_step={STOP_AT}", *engine_overrides(before)]
+        jobs[name] = [*common, *engine_overrides(after)]
+    return jobs
+
+
+def numerics_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
+    """Numbers that are not finite, on one rank alone; two micro-batches a step."""
+    jobs: dict[str, list[str]] = {}
     for engine in ENGINES:
-        name = f"nan-on-rank-1-{engine}"
-        jobs[name] = [str(config), f"run_dir={folder / name}", "checkpoint.every_steps=1", *engine_overrides(engine)]
+        for precision in PRECISIONS:
+            for fault in BAD_NUMBERS:
+                name = f"{engine}-{precision}!{fault}"
+                jobs[name] = [
+                    str(config),
+                    f"run_dir={folder / name}",
+                    *engine_overrides(engine),
+                    f"engine.precision={precision}",
+                    "engine.micro_batch_size=2",
+                    "checkpoint.every_steps=1",
+                    "train.max_steps=4",
+                    "checkpoint.keep=4",
+                ]
     return jobs
 
 
@@ -106,7 +138,6 @@ def refused_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
     common = [str(config), f"run_dir={folder / 'reference'}"]
     return {
         "another-seed": [*common, "engine.kind=reference", "seed=7"],
-        "another-engine": [*common, "engine.kind=deepspeed"],
         "nothing-to-do": [*common, "engine.kind=reference", "checkpoint.every_steps=1000"],
         "explodes": [str(config), f"run_dir={folder / 'explodes'}", "optimizer.lr=1e30", "optimizer.clip_norm=0"],
     }
@@ -140,6 +171,7 @@ def two_ranks(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
         **resume_jobs(tiny_config, folder),
         **variant_jobs(tiny_config, folder),
         **restart_jobs(tiny_config, folder),
+        **numerics_jobs(tiny_config, folder),
         **refused_jobs(tiny_config, folder),
     }
     return start_ranks(2, jobs, folder)

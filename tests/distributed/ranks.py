@@ -8,46 +8,24 @@ Starting ranks and importing DeepSpeed takes longer than the tests themselves; h
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from itertools import count
 from pathlib import Path
-
-import torch
 
 from framework.config import load_config
 from framework.engine import join_world
 from framework.errors import ZerostreamError
-from framework.model.language_model import LanguageModel
+from framework.failpoints import arm
 from framework.train.session import train
-
-
-@contextmanager
-def nan_in_forward_pass(number: int) -> Iterator[None]:
-    """The loss of this process's ``number``-th forward pass is NaN."""
-    forward, passes = LanguageModel.forward, count(1)
-
-    def poisoned(model: LanguageModel, input_ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        loss = forward(model, input_ids, targets)
-        return loss * math.nan if next(passes) == number else loss
-
-    LanguageModel.forward = poisoned  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        LanguageModel.forward = forward  # type: ignore[method-assign]
+from framework.train.stopping import StopRequest
 
 
 def run_job(name: str, arguments: list[str]) -> dict[str, object]:
-    """The exit code that ``python -m framework.train`` would have, and the message."""
-    is_poisoned = name.startswith("nan-on-rank-1") and os.environ["RANK"] == "1"
+    """The exit code that ``python -m framework.train`` would have, and the message; ``name!fault`` arms a failpoint."""
+    arm(name.partition("!")[2])
     try:
-        with nan_in_forward_pass(3) if is_poisoned else nullcontext():
-            train(load_config(Path(arguments[0]), arguments[1:]))
+        train(load_config(Path(arguments[0]), arguments[1:]), StopRequest())
     except ZerostreamError as error:
         return {"exit_code": error.exit_code, "message": str(error)}
     except Exception:

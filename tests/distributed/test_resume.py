@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from framework.checkpoint.manifest import WEIGHTS_NAME, verify
+from framework.checkpoint.manifest import CheckpointManifest, verify
 from framework.metrics.records import read_json_lines
 from framework.train.trained import evaluate_trained, load_trained
-from tests.distributed.conftest import ENGINES, PRECISIONS, RESUMED_STEPS, STOP_AT, Runs
+from tests.distributed.conftest import ENGINES, MOVES, PRECISIONS, RESUMED_STEPS, STOP_AT, Runs
 
 pytestmark = pytest.mark.distributed
 
@@ -23,8 +21,9 @@ def reproducible(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if key not in MEASURED} for line in lines]
 
 
-def final_weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    return load_file(run_dir / "checkpoints" / f"step-{RESUMED_STEPS:08d}" / WEIGHTS_NAME)
+def final_state(run_dir: Path) -> CheckpointManifest:
+    """With the hashes of all weights and moments."""
+    return verify(run_dir / "checkpoints" / f"step-{RESUMED_STEPS:08d}")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -36,9 +35,7 @@ def test_a_resumed_run_is_the_same_digit_for_digit(engine: str, precision: str, 
     assert [line["step"] for line in expected] == list(range(1, RESUMED_STEPS + 1))
     assert reproducible(two_ranks.metrics(cut)) == reproducible(expected)
     assert read_json_lines(two_ranks.path(cut) / "eval.jsonl") == read_json_lines(two_ranks.path(whole) / "eval.jsonl")
-    weights = final_weights(two_ranks.path(cut))
-    for name, expected_weight in final_weights(two_ranks.path(whole)).items():
-        assert torch.equal(weights[name], expected_weight), name
+    assert final_state(two_ranks.path(cut)) == final_state(two_ranks.path(whole))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -47,7 +44,7 @@ def test_checkpoints_verify_and_hold_the_cursor(engine: str, two_ranks: Runs) ->
     assert sorted(path.name for path in folder.iterdir()) == [f"step-{STOP_AT:08d}", f"step-{RESUMED_STEPS:08d}"]
     manifest = verify(folder / f"step-{STOP_AT:08d}")
     assert (manifest.step, manifest.cursor, manifest.world_size) == (STOP_AT, STOP_AT * 8, 2)
-    assert WEIGHTS_NAME in manifest.files
+    assert sorted(manifest.files) == [f"state-{rank:05d}-of-00002.safetensors" for rank in range(2)]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -75,10 +72,13 @@ def test_another_seed_is_refused(two_ranks: Runs) -> None:
     assert "seed 7 (there: 1337)" in outcome["message"]
 
 
-def test_another_engine_is_refused(two_ranks: Runs) -> None:
-    outcome = two_ranks.outcomes["another-engine"]
-    assert outcome["exit_code"] == 2
-    assert "engine.kind reference (now deepspeed)" in outcome["message"]
+@pytest.mark.parametrize(("before", "after"), MOVES)
+def test_a_checkpoint_moves_to_another_engine_and_stage(before: str, after: str, two_ranks: Runs) -> None:
+    name, whole = f"moved-{before}-{after}", two_ranks.metrics("reference")
+    assert two_ranks.outcomes[f"{name}-stopped"]["exit_code"] == 75
+    moved = two_ranks.metrics(name)
+    assert [line["batch_digest"] for line in moved] == [line["batch_digest"] for line in whole]
+    assert [line["loss"] for line in moved] == pytest.approx([line["loss"] for line in whole], rel=1e-5)
 
 
 def test_a_finished_run_stays_finished(two_ranks: Runs) -> None:

@@ -70,7 +70,7 @@ def listing() -> Listing:
     return list_folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_shards() -> WriteShards:
     """Writes one shard per list of documents and the manifest; end-of-text (id 0) is added to each document."""
 

@@ -12,11 +12,10 @@ import pytest
 import torch
 
 from framework.checkpoint.manifest import (
-    WEIGHTS_NAME,
     CheckpointManifest,
     FileEntry,
+    hash_file,
     load_manifest,
-    sync_and_describe,
     verify,
 )
 from framework.checkpoint.store import CheckpointStore, find_newest_verified
@@ -31,9 +30,9 @@ Damage = Callable[[Path], object]
 
 
 def write_checkpoint(folder: Path, step: int) -> CheckpointManifest:
-    (folder / "engine").mkdir(parents=True)
-    (folder / "engine" / "state.pt").write_bytes(bytes(range(256)) * 4)
-    (folder / "model.safetensors").write_bytes(f"weights of {step}".encode())
+    folder.mkdir(parents=True)
+    (folder / "state-0").write_bytes(bytes(range(256)) * 4)
+    (folder / "state-1").write_bytes(f"weights of {step}".encode())
     manifest = CheckpointManifest(
         step=step,
         cursor=16 * step,
@@ -42,27 +41,33 @@ def write_checkpoint(folder: Path, step: int) -> CheckpointManifest:
         engine_kind="reference",
         zero_stage=0,
         precision="fp32",
+        applied_steps=step,
+        loss_scale=None,
+        train_loss=None,
+        validation_loss=None,
         identity_fingerprint="a" * 64,
         data_fingerprint="b" * 64,
-        files=sync_and_describe(folder, ["engine/state.pt", "model.safetensors"]),
+        files={
+            name: FileEntry((folder / name).stat().st_size, hash_file(folder / name)) for name in ("state-0", "state-1")
+        },
     )
     manifest.save(folder)
     return manifest
 
 
 def truncate(folder: Path) -> None:
-    os.truncate(folder / "engine" / "state.pt", 1000)
+    os.truncate(folder / "state-0", 1000)
 
 
 def flip_a_bit(folder: Path) -> None:
-    path = folder / "engine" / "state.pt"
+    path = folder / "state-0"
     content = bytearray(path.read_bytes())
     content[77] ^= 4
     path.write_bytes(content)
 
 
 def remove_a_file(folder: Path) -> None:
-    (folder / "model.safetensors").unlink()
+    (folder / "state-1").unlink()
 
 
 def remove_the_manifest(folder: Path) -> None:
@@ -74,9 +79,9 @@ def cut_the_manifest(folder: Path) -> None:
 
 
 DAMAGES: list[tuple[Damage, str]] = [
-    (truncate, r"state\.pt has 1000 bytes, not 1024"),
-    (flip_a_bit, r"state\.pt does not have its recorded SHA-256"),
-    (remove_a_file, r"model\.safetensors is missing"),
+    (truncate, r"state-0 has 1000 bytes, not 1024"),
+    (flip_a_bit, r"state-0 does not have its recorded SHA-256"),
+    (remove_a_file, r"state-1 is missing"),
     (remove_the_manifest, r"no readable manifest"),
     (cut_the_manifest, r"no readable manifest"),
 ]
@@ -88,7 +93,7 @@ DAMAGES: list[tuple[Damage, str]] = [
 def test_a_whole_checkpoint_verifies_and_its_manifest_comes_back(tmp_path: Path) -> None:
     written = write_checkpoint(tmp_path / "step-00000004", 4)
     assert verify(tmp_path / "step-00000004") == load_manifest(tmp_path / "step-00000004") == written
-    assert written.files["engine/state.pt"].size_bytes == 1024
+    assert written.files["state-0"].size_bytes == 1024
 
 
 @pytest.mark.parametrize(("damage", "said"), DAMAGES, ids=lambda value: getattr(value, "__name__", ""))
@@ -186,6 +191,14 @@ def engine_of(config: Config, world: World) -> Engine:
     return build_engine(config, plan_batch(config, 1), world, build_model(config, 50, 0))
 
 
+STATE = "state-00000-of-00001.safetensors"
+
+
+def save(store: CheckpointStore, step: int, engine: Engine, tokens: int) -> None:
+    store.save(step, engine, tokens=tokens)
+    store.finish()
+
+
 def folders(run_dir: Path) -> list[str]:
     return sorted(entry.name for entry in (run_dir / "checkpoints").iterdir())
 
@@ -195,7 +208,7 @@ def test_saving_five_and_keeping_two_leaves_the_newest_two(tmp_path: Path, world
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
     kept = []
     for step in (1, 2, 3, 10, 20):
-        assert store.save(step, engine, tokens=10 * step) == RunDir(tmp_path).checkpoint(step)
+        save(store, step, engine, 10 * step)
         kept.append(folders(tmp_path))
     assert kept == [
         ["step-00000001"],
@@ -208,9 +221,9 @@ def test_saving_five_and_keeping_two_leaves_the_newest_two(tmp_path: Path, world
 
 def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
-    CheckpointStore(config, "d" * 64, world).save(3, engine_of(config, world), tokens=30)
+    save(CheckpointStore(config, "d" * 64, world), 3, engine_of(config, world), 30)
     manifest = verify(RunDir(tmp_path).checkpoint(3))
-    assert manifest.files.keys() == {"engine/reference.pt", "model.safetensors", "rank-00000.pt"}
+    assert manifest.files.keys() == {STATE}
     assert all(isinstance(entry, FileEntry) and entry.size_bytes > 0 for entry in manifest.files.values())
     described = json.loads((RunDir(tmp_path).checkpoint(3) / "manifest.json").read_text())
     del described["files"]
@@ -222,46 +235,48 @@ def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world
         "engine_kind": "reference",
         "zero_stage": 0,
         "precision": "fp32",
+        "applied_steps": 0,
+        "loss_scale": None,
+        "train_loss": None,
+        "validation_loss": None,
         "identity_fingerprint": identity_fingerprint(config),
         "data_fingerprint": "d" * 64,
-        "format_version": 1,
+        "format_version": 2,
     }
 
 
-def test_loading_brings_weights_and_random_numbers_back(tmp_path: Path, world: World) -> None:
+def test_loading_brings_the_weights_back(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10)
+    save(store, 1, engine, 10)
     saved = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
-    drawn = torch.rand(3)
     with torch.no_grad():
         for parameter in engine.model.parameters():
             parameter += 1.0
     newest = store.newest_verified()
     assert newest is not None
     store.load(newest, engine)
-    assert torch.equal(torch.rand(3), drawn)
     assert all(torch.equal(parameter, saved[name]) for name, parameter in engine.model.named_parameters())
 
 
 def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10)
-    stale = RunDir(tmp_path).checkpoints / "step-00000002.tmp" / "engine"
+    save(store, 1, engine, 10)
+    stale = RunDir(tmp_path).checkpoints / "step-00000002.tmp"
     stale.mkdir(parents=True)
     (stale / "half").write_bytes(b"of a file")
-    store.save(2, engine, tokens=20)
+    save(store, 2, engine, 20)
     assert folders(tmp_path) == ["step-00000001", "step-00000002"]
-    assert not (RunDir(tmp_path).checkpoint(2) / "engine" / "half").exists()
+    assert not (RunDir(tmp_path).checkpoint(2) / "half").exists()
 
 
 def test_a_checkpoint_of_the_step_that_did_not_verify_is_replaced(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10)
-    os.truncate(RunDir(tmp_path).checkpoint(1) / "model.safetensors", 5)
-    store.save(1, engine, tokens=10)
+    save(store, 1, engine, 10)
+    os.truncate(RunDir(tmp_path).checkpoint(1) / STATE, 5)
+    save(store, 1, engine, 10)
     verify(RunDir(tmp_path).checkpoint(1))
     assert folders(tmp_path) == ["step-00000001"]
 
@@ -286,17 +301,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
     config = config_of(small_disk)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10)
+    save(store, 1, engine, 10)
     free = os.statvfs(small_disk)
     (small_disk / "filler").write_bytes(bytes(free.f_bavail * free.f_frsize - 16_384))
     with pytest.raises(StorageError) as caught:
-        store.save(2, engine, tokens=20)
+        save(store, 2, engine, 20)
     assert "step-00000002.tmp" in caught.value.cause
     newest = find_newest_verified(RunDir(small_disk))
     assert newest is not None
     assert newest.step == 1
     (small_disk / "filler").unlink()
-    assert store.save(2, engine, tokens=20).name == "step-00000002"
+    save(store, 2, engine, 20)
     assert folders(small_disk) == ["step-00000001", "step-00000002"]
 
 
@@ -304,10 +319,10 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_di
 def test_a_read_only_disk_is_a_storage_error_and_leaves_the_older_checkpoint(small_disk: Path, world: World) -> None:
     config = config_of(small_disk)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    store.save(1, engine, tokens=10)
+    save(store, 1, engine, 10)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match="Read-only"):
-        store.save(2, engine, tokens=20)
+        save(store, 2, engine, 20)
     newest = find_newest_verified(RunDir(small_disk))
     assert newest is not None
     assert newest.step == 1
@@ -316,9 +331,9 @@ def test_a_read_only_disk_is_a_storage_error_and_leaves_the_older_checkpoint(sma
 def test_a_later_checkpoint_that_does_not_verify_never_displaces_a_good_one(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path).model_copy(update={"checkpoint": CheckpointConfig(keep=1)})
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
-    damaged = store.save(9, engine, tokens=90)
-    (damaged / WEIGHTS_NAME).write_bytes(b"")
-    store.save(5, engine, tokens=50)
+    save(store, 9, engine, 90)
+    (RunDir(tmp_path).checkpoint(9) / STATE).write_bytes(b"")
+    save(store, 5, engine, 50)
     newest = find_newest_verified(RunDir(tmp_path))
     assert newest is not None
     assert (newest.step, newest.tokens) == (5, 50)

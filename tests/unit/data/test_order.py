@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 
 from framework.data.order import (
     Address,
+    MixtureOrder,
     SequenceOrder,
     document_order,
     evaluation_cursors,
     evaluation_order,
+    mixture_order,
     permutation,
     rows_in,
     step_cursors,
@@ -240,3 +243,115 @@ def test_evaluation_reads_everything_once_in_as_many_micro_batches_on_every_rank
     assert {len(share) for share in shares} == {-(-sequences // (micro * world_size))}
     assert all(len(cursors) <= micro for share in shares for cursors in share)
     assert sorted(cursor for share in shares for cursors in share for cursor in cursors) == list(range(sequences))
+
+
+# --- Mixtures ---
+
+MIXTURES = st.lists(
+    st.tuples(SHARD_ROWS, st.integers(1, 9)), min_size=1, max_size=4
+)  # (rows of each shard, share) of each part
+
+
+def mixed(parts: list[tuple[list[int], int]], lanes: int, seed: int) -> MixtureOrder:
+    return mixture_order([rows for rows, _ in parts], [share for _, share in parts], lanes=lanes, seed=seed)
+
+
+@given(parts=MIXTURES, lanes=LANES, seed=SEEDS)
+def test_every_row_of_a_part_stands_exactly_once_in_each_of_its_own_epochs(
+    parts: list[tuple[list[int], int]], lanes: int, seed: int
+) -> None:
+    order = mixed(parts, lanes, seed)
+    read: dict[int, list[Address]] = defaultdict(list)
+    for address in map(order.locate, range(400)):
+        read[address.part].append(address)
+    for part, (rows, _) in enumerate(parts):
+        everything = [(shard, row) for shard, count in enumerate(rows) for row in range(count)]
+        for epoch in range(len(read[part]) // sum(rows)):
+            addresses = read[part][epoch * sum(rows) : (epoch + 1) * sum(rows)]
+            assert sorted((each.shard, each.row) for each in addresses) == everything
+            assert {each.epoch for each in addresses} == {epoch}
+
+
+@given(rows=SHARD_ROWS, lanes=LANES, seed=SEEDS, cursor=st.integers(0, 10**12))
+def test_a_single_set_is_the_mixture_of_one_part(rows: list[int], lanes: int, seed: int, cursor: int) -> None:
+    alone = SequenceOrder(rows, lanes=lanes, seed=seed)
+    assert mixture_order([rows], [1], lanes=lanes, seed=seed).locate(cursor) == alone.locate(cursor)
+
+
+@given(parts=MIXTURES, lanes=LANES, seed=SEEDS)
+def test_a_lane_reads_adjoining_rows_of_each_part(parts: list[tuple[list[int], int]], lanes: int, seed: int) -> None:
+    order = mixed(parts, lanes, seed)
+    before: dict[tuple[int, int], Address] = {}
+    opened: Counter[tuple[int, int]] = Counter()
+    for cursor in range(400):
+        address = order.locate(cursor)
+        last = before.get((cursor % lanes, address.part))
+        if last is None or (last.epoch, last.shard, last.row + 1) != (address.epoch, address.shard, address.row):
+            opened[(address.part, address.epoch)] += 1
+        before[(cursor % lanes, address.part)] = address
+    for (part, _), count in opened.items():
+        assert count <= np.count_nonzero(parts[part][0]) + lanes - 1
+
+
+@given(parts=MIXTURES, seed=SEEDS, step=st.integers(0, 50))
+def test_a_step_of_a_mixture_is_the_same_for_every_world_size_that_divides_the_lanes(
+    parts: list[tuple[list[int], int]], seed: int, step: int
+) -> None:
+    lanes, batch = 8, 16
+    found = [
+        sorted(
+            (cursor, str(mixed(parts, lanes, seed).locate(cursor)))
+            for rank in range(world_size)
+            for cursor in step_cursors(step, batch, rank, world_size)
+        )
+        for world_size in (1, 2, 4, 8)
+    ]
+    assert found[1:] == found[:1] * 3
+
+
+@given(
+    parts=MIXTURES, lanes=st.sampled_from([4, 8]), seed=SEEDS, step=st.integers(0, 60), ranks=st.sampled_from([1, 2, 4])
+)
+def test_walking_gives_what_locating_gives(
+    parts: list[tuple[list[int], int]], lanes: int, seed: int, step: int, ranks: int
+) -> None:
+    order = mixed(parts, lanes, seed)
+    cursors = [cursor for each in range(step, step + 20) for cursor in step_cursors(each, 8, ranks - 1, ranks)]
+    assert list(order.walk(cursors)) == [(cursor, order.locate(cursor)) for cursor in cursors]
+
+
+@given(parts=MIXTURES, lanes=LANES, seed=SEEDS, start=st.integers(0, 200), chosen=st.integers(1, 4095))
+def test_openings_are_where_a_lane_comes_to_another_shard(
+    parts: list[tuple[list[int], int]], lanes: int, seed: int, start: int, chosen: int
+) -> None:
+    order = mixed(parts, lanes, seed)
+    mine = [lane for lane in range(lanes) if chosen >> lane & 1] or [0]
+    expected = []
+    before: dict[tuple[int, int], tuple[int, int]] = {}
+    for cursor in range(start, start + 150):
+        address = order.locate(cursor)
+        key = (cursor % lanes, address.part)
+        if cursor % lanes in mine and before.get(key) != (address.epoch, address.shard):
+            expected.append((cursor, address))
+        before[key] = (address.epoch, address.shard)
+    found = itertools.takewhile(lambda opening: opening[0] < start + 150, order.openings(mine, start))
+    assert list(found) == expected
+
+
+def test_the_parts_of_a_mixture_shuffle_differently() -> None:
+    order = mixture_order([[3] * 20, [3] * 20], [1, 1], lanes=1, seed=4)
+    shards: dict[int, list[int]] = defaultdict(list)
+    for address in map(order.locate, range(120)):
+        shards[address.part].append(address.shard)
+    assert shards[0] != shards[1]
+
+
+def test_the_order_of_a_mixture_is_pinned() -> None:
+    order = mixture_order([[2, 1], [1, 2, 2]], [2, 1], lanes=2, seed=1337)
+    found = [(each.part, each.epoch, each.shard, each.row) for each in map(order.locate, range(12))]
+    # fmt: off
+    assert found == [
+        (0, 0, 1, 0), (0, 0, 0, 0), (1, 0, 1, 0), (0, 0, 0, 1), (0, 1, 0, 0), (1, 0, 2, 0),
+        (0, 1, 0, 1), (0, 1, 1, 0), (1, 0, 1, 1), (0, 2, 0, 0), (0, 2, 0, 1), (1, 0, 2, 1),
+    ]
+    # fmt: on

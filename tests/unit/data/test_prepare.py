@@ -391,7 +391,7 @@ def test_a_second_prepare_into_the_same_folder_is_refused(text: Path, tmp_path: 
 
 
 def test_the_lock_is_not_taken_on_a_file_that_is_gone(tmp_path: Path) -> None:
-    with only_one_writer(tmp_path / "lock"):
+    with only_one_writer(tmp_path / "lock", refusal=ShardError("it is held", fix="wait")):
         assert (tmp_path / "lock").exists()
     assert not (tmp_path / "lock").exists()
 

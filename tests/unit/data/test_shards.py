@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -115,6 +116,7 @@ def test_a_tar_of_something_else_is_refused_though_its_hash_is_right(tmp_path: P
         entry = ShardEntry(path.name, "train", len(content), hashlib.sha256(content).hexdigest(), 1, 3, 9)
         with pytest.raises(ShardError, match="holds"):
             read_shard(path, entry)
+    assert "ZEROSTREAM_FIRED" not in os.environ
 
 
 def foreign_members() -> list[dict[str, bytes]]:
@@ -134,7 +136,92 @@ def foreign_members() -> list[dict[str, bytes]]:
         {"000000.tokens.npy": pickled, "000000.offsets.npy": npy([0, 1])},
         {"000000.tokens.npy": npy(tokens), "000000.offsets.npy": b"\x93NUMPY"},
         {"000000.tokens.npy": npy(tokens), "000000.offsets.npy.pkl": b"cos\nsystem\n(S'exit 1'\ntR."},
+        {"000000.tokens.npy": npy(tokens), "000000.offsets.npy": npy([0, 3]), "000000.more.pkl": pickle.dumps(Fires())},
+        {"000000.tokens.npy": npy(tokens), "000000.offsets.npy": npy([0, 3]), "000000.more.pyd": pickle.dumps(Fires())},
+        {"000000.tokens.npy": npy(tokens), "000000.offsets.npy": npy([0, 3]), "000000.more.pth": pickle.dumps(Fires())},
+        {
+            "000000.tokens.npy": npy(np.array([Fires()], dtype=object), allow_pickle=True),
+            "000000.offsets.npy": npy([0, 1]),
+        },
+        {"../000000.tokens.npy": npy(tokens), "../000000.offsets.npy": npy([0, 3])},
+        {"/000000.tokens.npy": npy(tokens), "/000000.offsets.npy": npy([0, 3])},
+        {"000000.tokens.npy": npy(tokens.reshape(1, 3)), "000000.offsets.npy": npy([0, 3])},
+        {"000000.tokens.npy": npy(tokens)[:-2], "000000.offsets.npy": npy([0, 3])},
+        {"000000.tokens.npy": npy(tokens) + b"more", "000000.offsets.npy": npy([0, 3])},
+        {"000000.tokens.npy": vast(), "000000.offsets.npy": npy([0, 3])},
     ]
+
+
+class Fires:
+    """Leaves a trace when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return exec, ("import os; os.environ['ZEROSTREAM_FIRED'] = '1'",)
+
+
+def vast() -> bytes:
+    """A .npy of few bytes that says it holds 2^50 tokens."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "<u2", "fortran_order": False, "shape": (2**50,)})
+    return file.getvalue()
+
+
+def tar_entry(path: Path) -> ShardEntry:
+    content = path.read_bytes()
+    return ShardEntry(path.name, "train", len(content), hashlib.sha256(content).hexdigest(), 1, 3, 9)
+
+
+def test_a_sparse_member_that_would_grow_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    # GNU tar, format 1.0 in a pax header: three bytes in the archive, a terabyte when it is read.
+    path, claimed = tmp_path / "sparse.tar", 2**40
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        member = tarfile.TarInfo("000000.tokens.npy")
+        member.pax_headers = {
+            "GNU.sparse.major": "1", "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "000000.tokens.npy", "GNU.sparse.realsize": str(claimed),
+        }  # fmt: skip
+        block = b"1\n0\n3\n".ljust(512, b"\0") + b"abc"
+        member.size = len(block)
+        tar.addfile(member, io.BytesIO(block))
+    with tarfile.open(path) as tar:
+        assert tar.getmembers()[0].size == claimed
+    with pytest.raises(ShardError, match="is none of ours"):
+        read_shard(path, tar_entry(path))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_a_member_that_is_no_file_is_refused(tmp_path: Path, kind: bytes) -> None:
+    path = tmp_path / "links.tar"
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo("000000.tokens.npy")
+        member.type, member.linkname = kind, "/etc/passwd"
+        tar.addfile(member)
+    with pytest.raises(ShardError, match="is none of ours"):
+        read_shard(path, tar_entry(path))
+
+
+def test_no_more_of_a_file_is_read_than_its_manifest_says(tmp_path: Path) -> None:
+    entry = write(tmp_path, make_documents())
+    path = tmp_path / entry.name
+    os.truncate(path, 2**42)  # a hole: reading it would need four terabytes of memory
+    with pytest.raises(ShardError, match=rf"is damaged: {2**42} bytes, its manifest says {entry.size_bytes}"):
+        read_shard(path, entry)
+
+
+def test_pickles_and_shells_of_webdataset_are_off_whatever_the_user_has_set() -> None:
+    script = (
+        "import framework.data.shards, webdataset.utils, webdataset.autodecode as decode\n"
+        "assert webdataset.utils.enforce_security\n"
+        "for attempt in (lambda: webdataset.gopen('pipe:echo hello'), lambda: decode.unpickle_loads(b'N.')):\n"
+        "    try: attempt()\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    environment = {**os.environ, "WDS_SECURE": "0"}
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    pipe, pickled = result.stdout.splitlines()
+    assert "cannot open pipe URLs" in pipe
+    assert "Unpickling is not allowed" in pickled
 
 
 def test_counts_that_differ_from_the_manifest_are_refused(tmp_path: Path) -> None:

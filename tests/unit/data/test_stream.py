@@ -4,16 +4,20 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from framework.config.batch import BatchPlan
-from framework.data.manifest import ShardManifest
+from framework.data.corpus import Corpus, LocalShards, OnBadShard, Part
+from framework.data.manifest import ShardEntry, ShardManifest
 from framework.data.order import rows_in
-from framework.data.shards import read_shard
+from framework.data.shards import ShardContent, read_shard
 from framework.data.stream import (
     IGNORED_TARGET,
     Digest,
@@ -26,6 +30,7 @@ from framework.data.stream import (
     validation_micro_batches,
 )
 from framework.errors import ShardError
+from framework.failpoints import arm
 
 WriteShards = Callable[..., ShardManifest]
 CONTEXT = 8
@@ -48,7 +53,11 @@ def plan_of(ranks: int = 1, micro: int = 4, context: int = CONTEXT, batch: int =
 def stream_of(
     folder: Path, manifest: ShardManifest, *, rank: int = 0, lanes: int = LANES, seed: int = 7, plan: BatchPlan
 ) -> TrainStream:
-    return TrainStream(folder, manifest, plan, lanes=lanes, seed=seed, rank=rank)
+    return TrainStream(corpus_of(folder, manifest), plan, lanes=lanes, seed=seed, rank=rank)
+
+
+def corpus_of(folder: Path, manifest: ShardManifest, on_bad_shard: OnBadShard = "error") -> Corpus:
+    return Corpus((Part(folder, manifest, LocalShards(folder)),), on_bad_shard)
 
 
 def take(stream: TrainStream, steps: int, first: int = 0) -> list[StepBatch]:
@@ -90,7 +99,8 @@ def shards(tmp_path: Path, write_shards: WriteShards) -> tuple[Path, ShardManife
 
 def test_the_worked_example(tmp_path: Path, write_shards: WriteShards) -> None:
     manifest = write_shards(tmp_path, [], [[[5, 6, 7], [8, 9]]])
-    (batch,) = validation_micro_batches(tmp_path, manifest, plan_of(micro=2, context=4, batch=2), rank=0)
+    corpus = corpus_of(tmp_path, manifest)
+    (batch,) = validation_micro_batches(corpus, plan_of(micro=2, context=4, batch=2), rank=0)
     assert batch.input_ids.tolist() == [[0, 5, 6, 7], [0, 8, 9, 0]]
     assert batch.targets.tolist() == [[5, 6, 7, 0], [8, 9, 0, IGNORED_TARGET]]
     assert batch.input_ids.dtype == batch.targets.dtype == torch.int64
@@ -128,7 +138,7 @@ def test_padding_stands_only_at_the_end_of_a_shard(shards: tuple[Path, ShardMani
     folder, manifest = shards
     stream = stream_of(folder, manifest, plan=plan_of())
     order = stream.order
-    rows = list(rows_of(take(stream, order.sequences_per_epoch // GLOBAL_BATCH)))
+    rows = list(rows_of(take(stream, order.parts[0].sequences_per_epoch // GLOBAL_BATCH)))
     padded = 0
     for cursor, (inputs, targets) in enumerate(rows):
         address = order.locate(cursor)
@@ -178,7 +188,7 @@ def test_one_changed_token_changes_the_digest_of_its_step_alone(tmp_path: Path, 
     shards[2][1][0] ^= 1
     after = write_shards(tmp_path / "after", shards)
     plan = plan_of()
-    steps = stream_of(tmp_path / "before", before, plan=plan).order.sequences_per_epoch // GLOBAL_BATCH
+    steps = stream_of(tmp_path / "before", before, plan=plan).order.parts[0].sequences_per_epoch // GLOBAL_BATCH
     pairs = zip(
         take(stream_of(tmp_path / "before", before, plan=plan), steps),
         take(stream_of(tmp_path / "after", after, plan=plan), steps),
@@ -227,8 +237,7 @@ def needed_shards(stream: TrainStream, first: int, steps: int) -> set[str]:
         for cursor in range(first * GLOBAL_BATCH, (first + steps) * GLOBAL_BATCH)
         if cursor % stream.plan.ranks == stream.rank
     ]
-    entries = stream.manifest.split("train")
-    return {entries[stream.order.locate(cursor).shard].name for cursor in cursors}
+    return {stream.shard_at(stream.order.locate(cursor)).entry.name for cursor in cursors}
 
 
 @pytest.mark.parametrize("rank", range(4))
@@ -246,6 +255,136 @@ def test_a_resumed_rank_opens_only_the_shards_of_its_lanes_from_there_on(
     assert all(itertools.starmap(equal, zip(take(stream, 3, first=3), expected, strict=True)))
 
 
+@pytest.fixture(scope="module")
+def two_sets(tmp_path_factory: pytest.TempPathFactory, write_shards: WriteShards) -> Corpus:
+    """A mixture 5 : 3 of two sets, and of epochs that end in the middle of a batch."""
+    folder = tmp_path_factory.mktemp("mixture")
+    parts = []
+    for number, (share, count) in enumerate([(5, 4), (3, 3)]):
+        manifest = write_shards(folder / str(number), make_shards(count, seed=number), make_shards(1, seed=number + 9))
+        parts.append(Part(folder / str(number), manifest, LocalShards(folder / str(number)), share))
+    return Corpus(tuple(parts))
+
+
+def stream_over(corpus: Corpus, ranks: int, rank: int) -> TrainStream:
+    return TrainStream(corpus, plan_of(ranks, GLOBAL_BATCH // ranks), lanes=LANES, seed=7, rank=rank)
+
+
+@pytest.fixture(scope="module", params=["one set", "mixture"])
+def uninterrupted(request: pytest.FixtureRequest, two_sets: Corpus) -> tuple[Corpus, list[Digest]]:
+    """A corpus, and the digests of the 150 steps (several epochs) of a run on one rank that nothing interrupts."""
+    corpus = two_sets if request.param == "mixture" else Corpus(two_sets.parts[:1])
+    return corpus, [batch.digest for batch in take(stream_over(corpus, 1, 0), 150)]
+
+
+@settings(max_examples=100)
+@given(first=st.integers(0, 140), ranks=st.sampled_from([1, 2, 4, 8]))
+def test_resuming_at_any_step_on_any_number_of_ranks_gives_the_uninterrupted_digests(
+    uninterrupted: tuple[Corpus, list[Digest]], first: int, ranks: int
+) -> None:
+    corpus, expected = uninterrupted
+    shares = [take(stream_over(corpus, ranks, rank), 4, first) for rank in range(ranks)]
+    found = [sum((part.digest for part in parts), start=Digest()) for parts in zip(*shares, strict=True)]
+    assert found == expected[first : first + 4]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
+def test_resuming_at_an_epochs_end_and_in_its_last_batch_gives_the_uninterrupted_digests(
+    uninterrupted: tuple[Corpus, list[Digest]], ranks: int
+) -> None:
+    corpus, expected = uninterrupted
+    order = stream_over(corpus, 1, 0).order
+    ends: list[int] = []
+    epochs = dict.fromkeys(range(len(corpus.parts)), 0)
+    for cursor in range(140 * GLOBAL_BATCH):
+        address = order.locate(cursor)
+        if address.epoch != epochs[address.part]:
+            ends.append(cursor)
+        epochs[address.part] = address.epoch
+    steps = {step for cursor in ends for step in (cursor // GLOBAL_BATCH, -(-cursor // GLOBAL_BATCH))}
+    assert any(cursor % GLOBAL_BATCH for cursor in ends)  # an epoch ends within a batch
+    for first in sorted(steps)[:6]:
+        shares = [take(stream_over(corpus, ranks, rank), 2, first) for rank in range(ranks)]
+        found = [sum((part.digest for part in parts), start=Digest()) for parts in zip(*shares, strict=True)]
+        assert found == expected[first : first + 2]
+
+
+def test_a_mixture_reads_every_token_of_each_part_once_in_its_own_epochs(two_sets: Corpus) -> None:
+    stream = stream_over(two_sets, 1, 0)
+    rows = list(rows_of(take(stream, 100)))
+    places = [stream.order.locate(cursor) for cursor in range(len(rows))]
+    for part, shards in enumerate([make_shards(4, seed=0), make_shards(3, seed=1)]):
+        of_part = [row for row, place in zip(rows, places, strict=True) if place.part == part]
+        an_epoch = stream.order.parts[part].sequences_per_epoch
+        for epoch in range(2):
+            assert targets_of(of_part[epoch * an_epoch : (epoch + 1) * an_epoch]) == tokens_of(shards)
+
+
+def test_the_validation_of_a_mixture_is_one_part_after_the_other(two_sets: Corpus) -> None:
+    apart = [
+        list(validation_micro_batches(Corpus((part,)), plan_of(micro=1, batch=1), rank=0)) for part in two_sets.parts
+    ]
+    together = list(validation_micro_batches(two_sets, plan_of(micro=1, batch=1), rank=0))
+    assert validation_rows([together]) == validation_rows(apart)
+
+
+def test_a_rank_of_a_mixture_opens_just_the_shards_that_it_reads(two_sets: Corpus) -> None:
+    for rank in range(4):
+        stream = stream_over(two_sets, 4, rank)
+        opened = list(itertools.takewhile(lambda opening: opening[0] < 4 * GLOBAL_BATCH, stream.openings()))
+        needed = {
+            (address.part, address.shard)
+            for step in range(4)
+            for cursor in range(step * GLOBAL_BATCH + rank, (step + 1) * GLOBAL_BATCH, 4)
+            for address in [stream.order.locate(cursor)]
+        }
+        assert {(address.part, address.shard) for _, address in opened} == needed
+
+
+def test_resuming_on_a_hundred_gigabytes_opens_the_first_shards_alone(
+    tmp_path: Path, write_shards: WriteShards
+) -> None:
+    """12,000 shards in the manifest; on the disk, only those that the lanes of this rank are in."""
+    real = write_shards(tmp_path, make_shards(1)).shards[0]
+    entry = replace(real, size_bytes=8_400_000, tokens=4_194_304)
+    manifest = ShardManifest(
+        "0" * 64, "1" * 64, "2" * 64, 60_000, "uint16", 0,
+        tuple(replace(entry, name=f"train-{number:06d}.tar") for number in range(12_000)),
+    )  # fmt: skip
+    source = Recorded(tmp_path)
+    corpus = Corpus((Part(tmp_path, manifest, source),), "skip")
+    assert sum(shard.size_bytes for shard in manifest.shards) > 100e9
+    plan = BatchPlan(8, 8, 1, 64, 1024)
+    stream = TrainStream(corpus, plan, lanes=64, seed=1, rank=3)
+    first = 123_457
+    openings = list(itertools.islice(stream.openings(first), 8))
+    assert [cursor % 64 % 8 for cursor, _ in openings] == [3] * 8
+    assert all(first * 64 <= cursor < (first + 1) * 64 for cursor, _ in openings)
+    next(stream.steps(first))
+    assert source.asked == [stream.shard_at(address).entry.name for _, address in openings]
+
+
+def test_a_shard_is_read_once_while_lanes_are_in_it(tmp_path: Path, write_shards: WriteShards) -> None:
+    manifest = write_shards(tmp_path, make_shards(6))
+    source = Recorded(tmp_path)
+    stream = TrainStream(Corpus((Part(tmp_path, manifest, source),)), plan_of(ranks=2), lanes=LANES, seed=7, rank=0)
+    take(stream, stream.order.parts[0].sequences_per_epoch // GLOBAL_BATCH)
+    assert len(source.asked) > 2
+    assert len(set(source.asked)) == len(source.asked)
+
+
+class Recorded(LocalShards):
+    """Shards in a folder, and which of them were asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.__dict__["asked"] = []
+
+    def read(self, entry: ShardEntry) -> ShardContent:
+        self.asked.append(entry.name)  # type: ignore[attr-defined]
+        return super().read(entry)
+
+
 # --- Damaged shards ---
 
 
@@ -259,14 +398,137 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink], ids=["truncated", "flipped", "missing"])
-def test_a_damaged_shard_is_an_error_that_names_it(
-    shards: tuple[Path, ShardManifest], damage: Callable[[Path], object]
+def zero_the_tail(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:1024] + bytes(len(content) - 1024))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def swap(path: Path) -> None:
+    """With the shard before it; both are of the same size."""
+    other = path.with_name("train-000002.tar")
+    mine, theirs = path.read_bytes(), other.read_bytes()
+    assert len(mine) == len(theirs)
+    path.write_bytes(theirs)
+    other.write_bytes(mine)
+
+
+DAMAGES = {
+    "truncated": truncate,
+    "zero-tailed": zero_the_tail,
+    "flipped": flip_a_bit,
+    "missing": Path.unlink,
+    "swapped": swap,
+    "empty": empty,
+}
+Damage = Callable[[Path], object]
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_shard_is_an_error_that_names_it_and_the_remedy(
+    shards: tuple[Path, ShardManifest], damage: Damage
 ) -> None:
     folder, manifest = shards
     damage(folder / "train-000003.tar")
-    with pytest.raises(ShardError, match=r"train-000003\.tar"):
+    with pytest.raises(ShardError, match=r"train-00000[23]\.tar is (damaged|missing).*copy the folder again"):
         take(stream_of(folder, manifest, plan=plan_of()), 40)
+
+
+def skipping(folder: Path, manifest: ShardManifest, ranks: int = 1, rank: int = 0) -> TrainStream:
+    corpus = corpus_of(folder, manifest, "skip")
+    return TrainStream(corpus, plan_of(ranks, GLOBAL_BATCH // ranks), lanes=LANES, seed=7, rank=rank)
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_shard_that_is_skipped_leaves_every_other_sequence_where_it_was(
+    shards: tuple[Path, ShardManifest], damage: Damage
+) -> None:
+    folder, manifest = shards
+    whole = list(rows_of(take(stream_of(folder, manifest, plan=plan_of()), 60)))
+    damage(folder / "train-000003.tar")
+    bad = {2, 3} if damage is swap else {3}
+    stream = skipping(folder, manifest)
+    batches = take(stream, 60)
+    skipped = 0
+    for cursor, (before, after) in enumerate(zip(whole, rows_of(batches), strict=True)):
+        if stream.order.locate(cursor).shard in bad:
+            assert after == ([0] * CONTEXT, [IGNORED_TARGET] * CONTEXT)
+            skipped += 1
+        else:
+            assert after == before
+    assert sum(batch.skipped_sequences for batch in batches) == skipped > 0
+    for batch in batches:
+        assert batch.target_tokens == sum(int((micro.targets != IGNORED_TARGET).sum()) for micro in batch.micro_batches)
+
+
+def test_a_bad_shard_is_named_in_the_first_step_that_meets_it_and_logged_once(
+    shards: tuple[Path, ShardManifest], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, manifest = shards
+    flip_a_bit(folder / "train-000003.tar")
+    (folder / "train-000001.tar").unlink()
+    batches = take(skipping(folder, manifest), 100)
+    assert sorted(name for batch in batches for name in batch.bad_shards) == [
+        f"{folder}/train-000001.tar",
+        f"{folder}/train-000003.tar",
+    ]
+    for batch in batches:
+        assert not batch.bad_shards or batch.skipped_sequences
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert sorted(line.split(" is ")[0] for line in lines) == [
+        f"shard {folder}/train-00000{shard}.tar" for shard in (1, 3)
+    ]
+    assert all(record.levelname == "WARNING" for record in caplog.records)
+
+
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+def test_skipped_sequences_and_digests_are_the_same_for_every_world_size(
+    shards: tuple[Path, ShardManifest], ranks: int
+) -> None:
+    folder, manifest = shards
+    flip_a_bit(folder / "train-000003.tar")
+    alone = take(skipping(folder, manifest), 40)
+    shares = [take(skipping(folder, manifest, ranks, rank), 40) for rank in range(ranks)]
+    for step, parts in enumerate(zip(*shares, strict=True)):
+        assert sum((part.digest for part in parts), start=Digest()) == alone[step].digest
+        assert sum(part.skipped_sequences for part in parts) == alone[step].skipped_sequences
+        assert sum(part.target_tokens for part in parts) == alone[step].target_tokens
+
+
+def test_a_step_without_any_target_can_be_told(shards: tuple[Path, ShardManifest]) -> None:
+    folder, manifest = shards
+    for entry in manifest.split("train"):
+        (folder / entry.name).unlink()
+    batch = take(skipping(folder, manifest), 1)[0]
+    assert (batch.target_tokens, batch.skipped_sequences) == (0, GLOBAL_BATCH)
+    nothing = np.zeros(0, dtype=np.int64)
+    assert batch.digest == sum((digest_of(TokenSequence(cursor, nothing)) for cursor in range(8)), start=Digest())
+    assert sorted(batch.bad_shards) == sorted(set(batch.bad_shards))
+
+
+def test_a_disk_that_fails_while_it_is_read_makes_a_bad_shard(shards: tuple[Path, ShardManifest]) -> None:
+    folder, manifest = shards
+    try:
+        arm("fetch@3=eio")
+        with pytest.raises(ShardError, match=r"train-\d+\.tar cannot be read: Input/output error"):
+            take(stream_of(folder, manifest, plan=plan_of()), 5)
+        arm("fetch@3=eio")
+        batches = take(skipping(folder, manifest), 5)
+    finally:
+        arm("")
+    assert [len(batch.bad_shards) for batch in batches] == [0, 0, 1, 0, 0]
+
+
+def test_validation_leaves_a_bad_shard_out_as_well(shards: tuple[Path, ShardManifest]) -> None:
+    folder, manifest = shards
+    flip_a_bit(folder / "validation-000001.tar")
+    batches = list(validation_micro_batches(corpus_of(folder, manifest, "skip"), plan_of(), rank=0))
+    entry = manifest.split("validation")[0]
+    assert sum(int((batch.targets != IGNORED_TARGET).sum()) for batch in batches) == entry.tokens
 
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit], ids=["truncated", "flipped"])
@@ -276,7 +538,7 @@ def test_a_damaged_validation_shard_is_an_error_that_names_it(
     folder, manifest = shards
     damage(folder / "validation-000001.tar")
     with pytest.raises(ShardError, match=r"validation-000001\.tar"):
-        list(validation_micro_batches(folder, manifest, plan_of(), rank=0))
+        list(validation_micro_batches(corpus_of(folder, manifest), plan_of(), rank=0))
 
 
 # --- Prefetching ---
@@ -297,7 +559,7 @@ def test_an_error_is_raised_where_the_batch_is_asked_for(shards: tuple[Path, Sha
     folder, manifest = shards
     stream = stream_of(folder, manifest, plan=plan_of(), lanes=1)
     good = take(stream, 40)
-    last = stream.order.locate(stream.order.sequences_per_epoch - 1).shard
+    last = stream.order.locate(stream.order.parts[0].sequences_per_epoch - 1).shard
     before = next(
         step
         for step in range(40)
@@ -363,7 +625,8 @@ def validation_rows(parts: list[list[MicroBatch]]) -> list[list[int]]:
 def test_validation_covers_everything_once_with_as_many_micro_batches_on_every_rank(
     shards: tuple[Path, ShardManifest], ranks: int, micro: int
 ) -> None:
-    parts = [list(validation_micro_batches(*shards, plan_of(ranks, micro), rank=rank)) for rank in range(ranks)]
+    corpus = corpus_of(*shards)
+    parts = [list(validation_micro_batches(corpus, plan_of(ranks, micro), rank=rank)) for rank in range(ranks)]
     counted = Counter(target for row in validation_rows(parts) for target in row if target != IGNORED_TARGET)
     assert counted == tokens_of(make_shards(2, seed=1))
     assert len({len(part) for part in parts}) == 1
@@ -375,9 +638,10 @@ def test_validation_covers_everything_once_with_as_many_micro_batches_on_every_r
 def test_validation_stops_at_the_same_sequences_for_every_number_of_ranks(
     shards: tuple[Path, ShardManifest], ranks: int, limit: int
 ) -> None:
-    everything = validation_rows([list(validation_micro_batches(*shards, plan_of(), rank=0))])
+    corpus = corpus_of(*shards)
+    everything = validation_rows([list(validation_micro_batches(corpus, plan_of(), rank=0))])
     parts = [
-        list(validation_micro_batches(*shards, plan_of(ranks, 2), rank=rank, max_sequences=limit))
+        list(validation_micro_batches(corpus, plan_of(ranks, 2), rank=rank, max_sequences=limit))
         for rank in range(ranks)
     ]
     assert sorted(validation_rows(parts)) == sorted(everything[:limit])
@@ -386,7 +650,7 @@ def test_validation_stops_at_the_same_sequences_for_every_number_of_ranks(
 
 def test_validation_keeps_the_documents_in_their_order(shards: tuple[Path, ShardManifest]) -> None:
     folder, manifest = shards
-    rows = validation_rows([list(validation_micro_batches(folder, manifest, plan_of(), rank=0))])
+    rows = validation_rows([list(validation_micro_batches(corpus_of(folder, manifest), plan_of(), rank=0))])
     tokens = [
         token
         for entry in manifest.split("validation")

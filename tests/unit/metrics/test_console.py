@@ -37,3 +37,12 @@ def test_in_a_log_only_due_steps_are_lines_on_standard_error(capsys: pytest.Capt
     for shown in ("12/100", "loss 2.5000", "lr 1.00e-03", "grad norm 0.50", "12,345 tokens/s", "0.50 GiB", "left"):
         assert shown in step_line
     assert "validation  loss 2.0000  tiny 0.5000" in evaluation_line
+
+
+def test_a_step_that_was_left_out_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.begin(0, 10)
+    console.step(StepRecord(1, 100, None, 1e-3, None, 0.1, 1e4, 0.001, 2**29, "00ff"), is_due=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no loss" in line
+    assert "step left out" in line

@@ -6,8 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from framework.metrics.records import JsonLines, read_json_lines
+from framework.metrics import records
+from framework.metrics.records import JsonLines, read_json_lines, read_last_json_lines
 from framework.plugins.interface import StepRecord
 
 
@@ -98,3 +101,65 @@ def test_what_is_not_json_is_not_written(tmp_path: Path) -> None:
 
 def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:
     assert read_json_lines(tmp_path / "metrics.jsonl") == []
+
+
+def test_zeros_that_a_power_cut_leaves_are_gone_after_a_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, range(1, 4))
+    path.write_bytes(path.read_bytes() + bytes(300) + b"\n" + bytes(100))
+    assert steps_in(path) == [1, 2, 3]
+    write(path, range(4, 6), resume_step=3)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4, 5]
+
+
+def test_a_history_loses_nothing_but_what_was_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    write(path, range(1, 8))
+    path.write_text(path.read_text() + '{"step": 8, "lo')
+    lines = JsonLines(path, resume_step=None)
+    lines.append(record(5))
+    lines.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3, 4, 5, 6, 7, 5]
+
+
+def test_a_file_of_many_chunks_is_cut_at_the_step(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, range(1, 2001))
+    assert path.stat().st_size > 5 * records._CHUNK_BYTES
+    before = path.read_bytes()
+    write(path, range(0), resume_step=77)
+    assert steps_in(path) == list(range(1, 78))
+    assert before.startswith(path.read_bytes())
+    write(path, range(78, 80), resume_step=77)
+    assert steps_in(path) == list(range(1, 80))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 900, 5000])
+def test_the_last_lines_are_read_from_the_end(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, range(1, 1001))
+    path.write_text(path.read_text() + '{"step": 1001')
+    steps = [line["step"] for line in read_last_json_lines(path, count)]
+    assert steps == list(range(1, 1001))[1000 - min(count, 1000) :]
+
+
+def test_of_a_missing_file_the_last_lines_are_none(tmp_path: Path) -> None:
+    assert read_last_json_lines(tmp_path / "metrics.jsonl", 3) == []
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.lists(st.sampled_from([b"\n", b"a", b"bc", b"defgh"])).map(b"".join), chunk=st.integers(1, 9))
+def test_lines_from_the_end_are_those_from_the_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, chunk: int
+) -> None:
+    monkeypatch.setattr(records, "_CHUNK_BYTES", chunk)
+    path = tmp_path / "lines"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        found = list(records._lines_from_the_end(file.fileno()))
+    expected, end = [], 0
+    for line in content.splitlines(keepends=True):
+        end += len(line)
+        if line.endswith(b"\n"):
+            expected.append((end, line[:-1]))
+    assert found == expected[::-1]

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import STORE_EVERYTH
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from framework.metrics.tensorboard import TensorBoard
+
+LimitFiles = Callable[[int], AbstractContextManager[None]]
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -61,3 +66,53 @@ def test_hyper_parameters_and_their_metrics_come_back(tmp_path: Path) -> None:
     assert stored["seed"].number_value == 3
     assert [event.value for event in events.Scalars("final/loss")] == [1.5]
     assert [event.step for event in events.Scalars("train/loss")] == [1]
+
+
+# --- A disk that refuses ---
+
+
+def test_on_a_disk_without_space_points_wait_and_the_curve_is_whole(
+    tmp_path: Path, limit_files: LimitFiles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = TensorBoard(tmp_path, resume_step=0)
+    with limit_files(600):
+        for step in range(1, 40):
+            board.scalars(step, {"train/loss": 1.0 / step})
+        shown = [step for step, _ in curve(tmp_path, "train/loss")]  # whole records alone: it can be read all the time
+        assert shown == list(range(1, len(shown) + 1))
+        assert 2 < len(shown) < 30
+    board.scalars(40, {"train/loss": 1.0 / 40})
+    board.close()
+    assert curve(tmp_path, "train/loss") == [(step, pytest.approx(1.0 / step)) for step in range(1, 41)]
+    warning, relief = capsys.readouterr().err.splitlines()
+    assert "events.out.tfevents" in warning
+    assert f"{39 - len(shown)} records had waited" in relief
+
+
+def test_a_folder_that_cannot_be_made_at_first_holds_the_whole_curve_later(tmp_path: Path) -> None:
+    folder = tmp_path / "tensorboard"
+    folder.write_text("in the way")
+    board = TensorBoard(folder, resume_step=0)
+    board.scalars(1, {"train/loss": 0.5})
+    folder.unlink()
+    board.scalars(2, {"train/loss": 0.25})
+    board.close()
+    assert curve(folder, "train/loss") == [(1, 0.5), (2, 0.25)]
+
+
+@pytest.mark.parametrize("place", ["tensorboard.write", "tensorboard.write@2"])
+def test_a_fault_at_one_write_costs_nothing(tmp_path: Path, arm: Callable[[str], None], place: str) -> None:
+    arm(f"{place}=enospc")
+    write(tmp_path, range(1, 4), 0.5)
+    assert curve(tmp_path, "train/loss") == [(1, 0.5), (2, 0.5), (3, 0.5)]
+
+
+def test_a_disk_that_stays_full_ends_nothing(tmp_path: Path, limit_files: LimitFiles) -> None:
+    threads = threading.active_count()
+    with limit_files(0):
+        board = TensorBoard(tmp_path, resume_step=0)
+        board.scalars(1, {"train/loss": 0.5})
+        board.text(1, "stories/0", "Once")
+        board.hyper_parameters({"seed": 3}, {"final/loss": 0.5})
+        board.close()
+    assert threading.active_count() == threads

@@ -26,7 +26,7 @@ model: {architecture: bigram, context_length: 32}
 tokenizer: {vocab_size: 300}
 data: {source: countdown, documents: 60, shards_dir: shards, shard_tokens: 2000, validation_fraction: 0.1, lanes: 4}
 schedule: {warmup_steps: 1}
-engine: {kind: reference, micro_batch_size: 2, global_batch_size: 4, timeout_seconds: 30}
+engine: {kind: reference, micro_batch_size: 2, global_batch_size: 4}
 train: {max_steps: 2, eval_every_steps: 1, eval_max_sequences: 8, sample_prompts: ["3 bottles"], sample_max_tokens: 5}
 logging: {tensorboard: false}
 plugins: {tiny: {width: 12}}

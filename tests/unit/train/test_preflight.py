@@ -13,6 +13,7 @@ from framework.checkpoint.manifest import CheckpointManifest
 from framework.config import Config, build_config, dump_config, identity_fingerprint, load_config
 from framework.data.manifest import load_manifest
 from framework.data.prepare import prepare
+from framework.durable import only_one_writer
 from framework.errors import (
     BatchArithmeticError,
     ConfigError,
@@ -23,7 +24,7 @@ from framework.errors import (
     UserError,
 )
 from framework.run_dir import RunDir
-from framework.train.preflight import check
+from framework.train.preflight import check, live_copy, refuse_live_copy, remove_outputs
 
 Listing = Callable[[Path], dict[str, bytes | None]]
 
@@ -72,6 +73,10 @@ def add_checkpoint(config: Config, step: int = 4, **changes: object) -> None:
         engine_kind="reference",
         zero_stage=0,
         precision="fp32",
+        applied_steps=step,
+        loss_scale=None,
+        train_loss=None,
+        validation_loss=None,
         identity_fingerprint=identity_fingerprint(config),
         data_fingerprint=load_manifest(config.data.shards_dir).data_fingerprint,
         files={},
@@ -88,8 +93,8 @@ def test_what_fits_is_reported(tiny_config: Path, overrides: list[str]) -> None:
     config = load_config(tiny_config, overrides)
     found = check(config, 2)
     assert (found.plan.ranks, found.plan.accumulation_steps) == (2, 1)
-    assert found.manifest == load_manifest(config.data.shards_dir)
-    assert found.tokenizer.fingerprint == found.manifest.tokenizer_fingerprint
+    assert [part.manifest for part in found.corpus.parts] == [load_manifest(config.data.shards_dir)]
+    assert found.tokenizer.fingerprint == found.corpus.tokenizer_fingerprint
     assert found.newest_checkpoint is None
     assert not config.run_dir.exists()
 
@@ -191,6 +196,50 @@ def test_a_short_shard_is_refused_by_name_and_sizes(
     assert f"train-000001.tar has {size - 512} bytes, its manifest says {size}" in error.cause
 
 
+def test_a_shard_that_no_manifest_names_is_refused(
+    tiny_config: Path, overrides: list[str], shards: Path, refuse: Refuse
+) -> None:
+    shutil.copy(shards / "train-000001.tar", shards / "train-000077.tar")
+    error = refuse(load_config(tiny_config, overrides), ShardError)
+    assert "train-000077.tar is not in the manifest" in error.cause
+
+
+def test_odd_shards_are_left_to_the_run_where_they_are_skipped(
+    tiny_config: Path, overrides: list[str], shards: Path
+) -> None:
+    (shards / "train-000001.tar").unlink()
+    os.truncate(shards / "train-000002.tar", 512)
+    found = check(load_config(tiny_config, [*overrides, "data.on_bad_shard=skip"]), 1)
+    assert found.corpus.on_bad_shard == "skip"
+
+
+def test_a_mixture_belongs_to_its_weights_and_not_to_its_folders(
+    tiny_config: Path, overrides: list[str], shards: Path, tmp_path: Path, refuse: Refuse
+) -> None:
+    def mixture(folder: Path, *weights: int) -> Config:
+        parts = ", ".join(f"{{shards_dir: {folder}, weight: {weight}}}" for weight in weights)
+        return load_config(tiny_config, [*overrides, f"data.mixture=[{parts}]"])
+
+    begun = mixture(shards, 2, 1)
+    found = check(begun, 1)
+    assert [part.share for part in found.corpus.parts] == [2, 1]
+    begin_run(begun)
+    add_checkpoint(begun, data_fingerprint=found.corpus.data_fingerprint)
+    assert "data.mixture [3.0, 1.0]" in refuse(mixture(shards, 3, 1), RunDirError).cause
+    assert check(mixture(shards.rename(tmp_path / "moved"), 2, 1), 1).newest_checkpoint is not None
+
+
+def test_a_remotes_manifest_and_tokenizer_are_fetched_and_its_shards_are_not(
+    tiny_config: Path, overrides: list[str], shards: Path, tmp_path: Path
+) -> None:
+    remote = [*overrides, f"data.remote=file://{shards}", f"data.shards_dir={tmp_path / 'cache'}"]
+    found = check(load_config(tiny_config, remote), 1)
+    assert found.corpus.data_fingerprint == load_manifest(shards).data_fingerprint
+    assert found.tokenizer.vocab_size == 512
+    fetched = sorted(str(path.relative_to(tmp_path / "cache")) for path in (tmp_path / "cache").rglob("*.*"))
+    assert fetched == ["manifest.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"]
+
+
 def test_another_vocabulary_size_is_refused(tiny_config: Path, overrides: list[str], refuse: Refuse) -> None:
     error = refuse(load_config(tiny_config, [*overrides, "tokenizer.vocab_size=600"]), ShardError)
     assert "tokenizer.vocab_size is 600" in error.cause
@@ -290,23 +339,56 @@ def test_a_run_that_was_trained_on_other_shards_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"world_size": 2}, "ranks 2 (now 1)"),
-        ({"engine_kind": "deepspeed"}, "engine.kind deepspeed (now reference)"),
-        ({"zero_stage": 3}, "engine.zero_stage 3 (now 0)"),
-        ({"precision": "bf16"}, "engine.precision bf16 (now fp32)"),
-    ],
+    "changes", [{"world_size": 2}, {"engine_kind": "deepspeed"}, {"zero_stage": 3}, {"precision": "bf16"}]
 )
-def test_a_checkpoint_of_another_sharding_is_refused(
-    tiny_config: Path, overrides: list[str], refuse: Refuse, changes: dict[str, object], said: str
+def test_a_checkpoint_of_another_sharding_is_taken(
+    tiny_config: Path, overrides: list[str], changes: dict[str, object]
 ) -> None:
     config = load_config(tiny_config, overrides)
     begin_run(config)
     add_checkpoint(config, **changes)
+    newest = check(config, 1).newest_checkpoint
+    assert newest is not None
+    assert newest.step == 4
+
+
+def add_metrics(config: Config, steps: int) -> None:
+    lines = [json.dumps({"step": step}) + "\n" for step in range(1, steps + 1)]
+    RunDir(config.run_dir).metrics.write_text("".join(lines))
+
+
+def test_a_run_that_was_killed_before_its_first_save_starts_again(tiny_config: Path, overrides: list[str]) -> None:
+    config = load_config(tiny_config, overrides)
+    begin_run(config)
+    add_metrics(config, 2 * config.checkpoint.every_steps)
+    assert check(config, 1).newest_checkpoint is None
+
+
+def test_a_run_that_has_lost_its_checkpoints_starts_again_only_at_the_users_word(
+    tiny_config: Path, overrides: list[str], refuse: Refuse
+) -> None:
+    config = load_config(tiny_config, overrides)
+    begin_run(config)
+    add_metrics(config, 2 * config.checkpoint.every_steps + 1)
+    own = config.run_dir / "notes.txt"
+    own.write_text("mine")
     error = refuse(config, RunDirError)
-    assert "the checkpoint of step 4" in error.cause
-    assert said in error.cause
+    assert f"has taken {2 * config.checkpoint.every_steps + 1} steps, but holds no checkpoint" in error.cause
+    assert "--start-over" in error.fix
+    remove_outputs(RunDir(config.run_dir))
+    assert [path.name for path in config.run_dir.iterdir()] == [own.name]
+
+
+def test_a_second_live_copy_is_refused(tiny_config: Path, overrides: list[str]) -> None:
+    config = load_config(tiny_config, overrides)
+    begin_run(config)
+    run_dir = RunDir(config.run_dir)
+    with only_one_writer(run_dir.lock, refusal=live_copy(run_dir)):
+        with pytest.raises(RunDirError, match="another start of this run is alive"):
+            refuse_live_copy(run_dir)
+        with pytest.raises(RunDirError, match="is alive"):
+            remove_outputs(run_dir)
+    refuse_live_copy(run_dir)
 
 
 def test_another_runs_checkpoint_is_refused(tiny_config: Path, overrides: list[str], refuse: Refuse) -> None:

@@ -25,7 +25,7 @@ def verdicts(
 ) -> Iterator[dict[str, Future[Verdict]]]:
     """Those of the selected tests, by name, at work at the same time."""
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
-    wanted = [each["name"] for each in parameters if each.get("name") in QUICK]
+    wanted = [each["name"] for each in parameters if str(each.get("name")) in QUICK]
     with Zygote() as zygote:
         workshop = Workshop(tmp_path_factory.mktemp("faults"), zygote, SEED)
         threads = ThreadPoolExecutor(JOBS)

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from tests.faults.trace import record_durability
 
-GRACE_SECONDS = 3.0
+GRACE_SECONDS = 10.0  # as launch.local
 _POLL_SECONDS = 0.01
 # With what they import only when they are asked to do something.
 _IMPORTED = (

@@ -334,8 +334,9 @@ def test_a_stream_through_a_cache_of_two_shards_reads_the_same(server: Server, o
     corpus = corpus_of(source_of(server.url, tmp_path / "cache", bound), tmp_path / "cache")
     batches = stream_of(corpus).steps()
     assert digests(batches, 60) == expected
-    assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar*")) <= bound
     batches.close()  # type: ignore[attr-defined]
+    wait_until(lambda: not [each for each in threading.enumerate() if each.name == "shard-ahead"])
+    assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar*")) <= bound
 
 
 def test_what_a_kill_left_half_written_is_removed(server: Server, origin: Path, tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def size_of(path: Path) -> int | None:
+    """Size of a file in bytes; None if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
 def free_bytes(path: Path) -> int:
     """Free space of the file system on which ``path`` is, or will be."""
     while not path.exists() and path != path.parent:

@@ -24,7 +24,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from framework.errors import ConfigError
 
@@ -51,7 +51,7 @@ Place = Literal[
     "tensorboard.write",
     "shutdown",
 ]
-PLACES: tuple[str, ...] = Place.__args__  # type: ignore[attr-defined]
+PLACES: tuple[str, ...] = get_args(Place)
 
 _VARIABLE, _LOG_VARIABLE = "ZEROSTREAM_FAILPOINTS", "ZEROSTREAM_FAILPOINTS_LOG"
 _ENTRY = re.compile(

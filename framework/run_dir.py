@@ -91,5 +91,11 @@ class RunDir:
         """Steps of all folders that carry a checkpoint's name, oldest first; none of them is verified."""
         if not self.checkpoints.is_dir():
             return []
-        matches = (_CHECKPOINT_NAME.fullmatch(entry.name) for entry in self.checkpoints.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        steps = (checkpoint_step(entry.name) for entry in self.checkpoints.iterdir())
+        return sorted(step for step in steps if step is not None)
+
+
+def checkpoint_step(folder_name: str) -> int | None:
+    """The step whose checkpoint has this folder name; None if no checkpoint has it."""
+    match = _CHECKPOINT_NAME.fullmatch(folder_name)
+    return int(match[1]) if match else None

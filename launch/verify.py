@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from collections import Counter
@@ -27,8 +26,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from framework.durable import size_of
 from framework.errors import CheckpointError, ShardError, TokenizerError, UserError
-from framework.run_dir import RunDir
+from framework.metrics.records import parse_object
+from framework.run_dir import RunDir, checkpoint_step
 
 if TYPE_CHECKING:
     from framework.checkpoint.manifest import FileEntry
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 State = Literal["ok", "leftover", "missing", "wrong size", "wrong SHA-256", "wrong content", "unreadable", "extra"]
 Kind = Literal["shards", "checkpoint", "checkpoints", "run"]
 
-_CHECKPOINT_NAME = re.compile(r"step-\d{8}")
 _SECONDS_BETWEEN_LINES = 5.0
 _THREADS = 4
 _SHARD_FIX = "copy it again from where it was prepared, or remove the folder and run `zerostream prepare` again"
@@ -100,14 +100,14 @@ def _kind_of(path: Path) -> Kind:
         raise UserError(f"{path} {what}", fix="name a folder of shards, a checkpoint's folder, or a run directory")
     if RunDir(path).config.exists() or RunDir(path).checkpoints.is_dir():
         return "run"
-    if _CHECKPOINT_NAME.fullmatch(path.name):
+    if checkpoint_step(path.name) is not None:
         return "checkpoint"
     manifest = _read_object(path / "manifest.json")
     if "shards" in manifest or any(path.glob("*.tar")):
         return "shards"
     if "files" in manifest or any(path.glob("*.safetensors")):
         return "checkpoint"
-    if any(_CHECKPOINT_NAME.fullmatch(entry.name) for entry in path.iterdir()):
+    if any(checkpoint_step(entry.name) is not None for entry in path.iterdir()):
         return "checkpoints"
     raise UserError(
         f"{path} holds no shards, no checkpoint and no run",
@@ -117,10 +117,9 @@ def _kind_of(path: Path) -> Kind:
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return parse_object(path.read_bytes()) or {}
+    except OSError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 # --- Shards ---
@@ -198,13 +197,13 @@ def _plan_checkpoint(folder: Path, *, root: Path | None = None, identity: str | 
         yield _known(Finding(where + MANIFEST_NAME, state, error.cause, fix))
         return
     problem = ""
-    if _CHECKPOINT_NAME.fullmatch(folder.name) and folder.name != f"step-{manifest.step:08d}":
+    if checkpoint_step(folder.name) not in (None, manifest.step):
         problem = f"it is of step {manifest.step}"
     elif identity is not None and manifest.identity_fingerprint != identity:
         problem = "it belongs to another run than config.yaml"
     yield _known(Finding(where + MANIFEST_NAME, "wrong content" if problem else "ok", problem, fix if problem else ""))
     for name, entry in manifest.files.items():
-        yield Check(_size_of(folder / name), partial(_look_at_file, folder / name, where + name, entry, fix))
+        yield Check(size_of(folder / name) or 0, partial(_look_at_file, folder / name, where + name, entry, fix))
     yield from _extras(folder, {MANIFEST_NAME, *manifest.files}, _EXTRA_FIX, where)
 
 
@@ -224,7 +223,7 @@ def _look_at_file(path: Path, name: str, entry: FileEntry, fix: str) -> Finding:
 def _plan_checkpoints(folder: Path, *, root: Path | None = None, identity: str | None = None) -> Iterator[Check]:
     root = root or folder
     for entry in sorted(folder.iterdir()):
-        if _CHECKPOINT_NAME.fullmatch(entry.name):
+        if checkpoint_step(entry.name) is not None:
             yield from _plan_checkpoint(entry, root=root, identity=identity)
         else:
             yield _stray(entry, str(entry.relative_to(root)), _EXTRA_FIX)
@@ -247,13 +246,13 @@ def _plan_run(path: Path) -> Iterator[Check]:
         fix = "start the run again with its config: the file is written anew, and its checkpoints are compared with it"
         yield _known(Finding(run_dir.config.name, state, error.cause, fix))
     steps = run_dir.checkpoint_steps()
-    yield Check(_size_of(run_dir.metrics), partial(_look_at_metrics, run_dir.metrics, max(steps, default=0)))
+    yield Check(size_of(run_dir.metrics) or 0, partial(_look_at_metrics, run_dir.metrics, max(steps, default=0)))
     for records in (run_dir.evaluations, run_dir.events):
         if records.exists():
-            yield Check(_size_of(records), partial(_look_at_lines, records))
+            yield Check(size_of(records) or 0, partial(_look_at_lines, records))
     for values in (run_dir.environment, run_dir.result):
         if values.exists():
-            yield Check(_size_of(values), partial(_look_at_object, values))
+            yield Check(size_of(values) or 0, partial(_look_at_object, values))
     yield Check(0, partial(_look_at_run_tokenizer, run_dir))
     if run_dir.checkpoints.is_dir():
         yield from _plan_checkpoints(run_dir.checkpoints, root=path, identity=identity)
@@ -297,21 +296,13 @@ def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
-                yield number, _parse_object(line)
-
-
-def _parse_object(content: bytes) -> dict[str, Any] | None:
-    try:
-        values = json.loads(content)
-    except ValueError:
-        return None
-    return values if isinstance(values, dict) else None
+                yield number, parse_object(line)
 
 
 def _look_at_object(path: Path) -> Finding:
     fix = "start the run again: it is written anew"
     try:
-        values = _parse_object(path.read_bytes())
+        values = parse_object(path.read_bytes())
     except OSError as error:
         return Finding(path.name, "unreadable", error.strerror or "", fix)
     if values is None:
@@ -337,13 +328,6 @@ def _look_at_run_tokenizer(run_dir: RunDir) -> Finding:
 def _known(finding: Finding) -> Check:
     """For what was found while planning."""
     return Check(0, lambda: finding)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _look_at_size(path: Path, name: str, expected: int, fix: str) -> Finding:

@@ -135,7 +135,7 @@ class CheckpointStore:
         """
         failpoint("load", step=manifest.step)
         folder = self._run_dir.checkpoint(manifest.step)
-        readers = []
+        readers = []  # no result that ranks exchange: open files stay where they are
         self._world.together(lambda: readers.append(CheckpointReader(folder, manifest)))
         engine.restore(readers[0])
 

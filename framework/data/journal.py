@@ -26,7 +26,7 @@ from framework.data.sources import (
     source_files,
 )
 from framework.data.tokenizer import DEFAULT_VOCAB_SIZE, TRAINING_TEXT_BYTES, Tokenizer
-from framework.durable import storage_errors, write_durably
+from framework.durable import size_of, storage_errors, write_durably
 from framework.errors import ShardError
 
 JOURNAL_NAME = "prepare.journal.jsonl"
@@ -197,14 +197,6 @@ def refuse_foreign_files(shards_dir: Path) -> None:
                 f"data.shards_dir {shards_dir} holds {found.name}, which no journal accounts for",
                 fix="choose another data.shards_dir, or remove that folder",
             )
-
-
-def size_of(path: Path) -> int | None:
-    """Size of a file in bytes; None if there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _parse_finished(lines: Sequence[str]) -> list[FinishedShard]:

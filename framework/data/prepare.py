@@ -31,13 +31,12 @@ from framework.data.journal import (
     refuse_other_settings,
     settings_fingerprint,
     shard_settings,
-    size_of,
 )
 from framework.data.manifest import MANIFEST_NAME, SPLITS, TOKENIZER_FOLDER, ShardManifest, Split, load_manifest
 from framework.data.shards import ShardWriter, shard_name
 from framework.data.sources import EMBEDDED_DOCUMENTS, ReadMeter, has_validation_source, open_documents, source_files
 from framework.data.tokenizer import TRAINING_TEXT_BYTES, Tokenizer, build_tokenizer, load_tokenizer
-from framework.durable import free_bytes, only_one_writer, storage_errors
+from framework.durable import free_bytes, only_one_writer, size_of, storage_errors
 from framework.errors import ShardError, SourceError, StorageError, TokenizerError
 
 LOCK_NAME = "prepare.lock"

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from framework.data.journal import JOURNAL_NAME, size_of
+from framework.data.journal import JOURNAL_NAME
 from framework.data.manifest import MANIFEST_NAME, TOKENIZER_FOLDER, ShardEntry, parse_manifest
 from framework.data.shards import ShardContent, decode_shard, read_verified
 from framework.data.tokenizer import TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
-from framework.durable import storage_errors, write_durably
+from framework.durable import size_of, storage_errors, write_durably
 from framework.errors import ConfigError, ShardError, StorageError
 
 # fmt: off
@@ -47,7 +47,7 @@ _LOCK_NAME = "cache.lock"
 _POLL_SECONDS = 0.02
 
 _log = logging.getLogger(__name__)
-_jitter = random.SystemRandom()  # not the generators that training draws from, whose state is saved
+_jitter = random.SystemRandom()  # not the generators that training draws from
 
 
 @dataclass(frozen=True)

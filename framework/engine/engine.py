@@ -121,8 +121,6 @@ class Engine(ABC):
     def __init__(self, world: World, model: LanguageModel) -> None:
         self.world = world
         self.model = model
-        self.shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-        """Of every parameter, before ZeRO stage 3 partitions it; tied ones stand once."""
 
     def train_step(self, batch: StepBatch, lr: float) -> StepOutcome:
         """One optimizer step at learning rate ``lr``; left out on all ranks when a number is not finite on any."""

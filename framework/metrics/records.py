@@ -51,7 +51,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")  # the last one may end inside a character
-    return [values for line in lines[:-1] if (values := _parse(line)) is not None]
+    return [values for line in lines[:-1] if (values := parse_object(line)) is not None]
 
 
 def read_last_json_lines(path: Path, count: int) -> list[dict[str, Any]]:
@@ -59,14 +59,14 @@ def read_last_json_lines(path: Path, count: int) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with path.open("rb") as file:
-        objects = (_parse(line) for _, line in _lines_from_the_end(file.fileno()))
+        objects = (parse_object(line) for _, line in _lines_from_the_end(file.fileno()))
         return list(islice((values for values in objects if values is not None), count))[::-1]
 
 
 def _end_of_step(descriptor: int, step: int | None) -> int:
     """Bytes up to the end of the last line that holds an object, and no later step. Steps ascend."""
     for end, line in _lines_from_the_end(descriptor):
-        values = _parse(line)
+        values = parse_object(line)
         if values is not None and (step is None or _is_up_to(values, step)):
             return end
     return 0
@@ -77,9 +77,10 @@ def _is_up_to(values: dict[str, Any], step: int) -> bool:
     return isinstance(found, int) and found <= step
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_object(content: bytes) -> dict[str, Any] | None:
+    """The JSON object that ``content`` is; None if it is none."""
     try:
-        values = json.loads(line)
+        values = json.loads(content)
     except ValueError:
         return None
     return values if isinstance(values, dict) else None

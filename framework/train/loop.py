@@ -19,6 +19,7 @@ import torch
 
 from framework.checkpoint.store import CheckpointStore
 from framework.config import Config
+from framework.data.order import step_cursors
 from framework.data.stream import Prefetcher
 from framework.engine import Engine, StepOutcome
 from framework.errors import CheckpointError, NonFiniteError, PreemptedError, StorageError
@@ -30,6 +31,8 @@ from framework.train.evaluation import Evaluator
 from framework.train.events import EventLog
 from framework.train.stopping import StopRequest, describe_stop
 from framework.train.watch import Watch
+
+_ASKED_BY_CONFIG = -1
 
 
 @dataclass(frozen=True)
@@ -161,18 +164,18 @@ class TrainingLoop:
 
     def _guard_numbers(self, step: int, lr: float, outcome: StepOutcome) -> None:
         """Counts steps that were left out, and ends the run when there are too many in a row."""
+        if outcome.left_out is None:
+            self._left_out_in_a_row = 0
         if outcome.left_out is None or outcome.is_overflow:
-            self._left_out_in_a_row = 0 if outcome.left_out is None else self._left_out_in_a_row
             return
         self._left_out_in_a_row += 1
-        size = self._config.engine.global_batch_size
-        cursors = [(step - 1) * size, step * size]
+        cursors = step_cursors(step - 1, self._config.engine.global_batch_size, rank=0, world_size=1)
         self._events.note(
             "step_left_out",
             step,
-            f"left out, for {outcome.left_out}; weights are as before (sequences {cursors[0]} to {cursors[1] - 1})",
+            f"left out, for {outcome.left_out}; weights are as before (sequences {cursors[0]} to {cursors[-1]})",
             reason=outcome.left_out,
-            cursors=cursors,
+            cursors=[cursors.start, cursors.stop],
         )
         if self._left_out_in_a_row > self._config.train.max_skipped_steps:
             raise NonFiniteError(
@@ -242,9 +245,6 @@ class TrainingLoop:
             f"stopped at step {step} of {self._config.train.max_steps} ({why}), saved",
             fix="start the same command again to go on",
         )
-
-
-_ASKED_BY_CONFIG = -1
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:

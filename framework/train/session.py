@@ -166,8 +166,6 @@ def _compute_the_same_every_time() -> None:
 
 
 def _open_run_dir(config: Config, run_dir: RunDir, tokenizer: Tokenizer, environment: dict[str, Any]) -> None:
-    with storage_errors(run_dir.path):
-        run_dir.path.mkdir(parents=True, exist_ok=True)
     # First of all: without it, what a kill leaves behind would look like somebody else's folder.
     write_durably(run_dir.config, dump_config(config).encode())
     write_durably(run_dir.environment, (json.dumps(environment, indent=1) + "\n").encode())

@@ -9,7 +9,7 @@ from contextlib import suppress
 from statistics import median
 from typing import Any
 
-from framework.data.order import Address
+from framework.data.order import Address, step_cursors
 from framework.data.stream import TrainStream
 from framework.metrics.records import read_last_json_lines
 from framework.plugins.interface import StepRecord
@@ -117,8 +117,7 @@ def sequences_of_step(step: int, stream: TrainStream) -> dict[str, Any]:
     ``cursors`` is [first, behind the last]; ``shards`` counts sequences by shard, most first; ``first_sequences`` are the
     addresses of the first few.
     """
-    size = stream.plan.global_batch_size
-    cursors = range((step - 1) * size, step * size)
+    cursors = step_cursors(step - 1, stream.plan.global_batch_size, rank=0, world_size=1)
     places = [(cursor, stream.order.locate(cursor)) for cursor in cursors]
     return {
         "cursors": [cursors.start, cursors.stop],

@@ -12,27 +12,13 @@ from safetensors.torch import load_file
 from framework.checkpoint.fragments import CheckpointReader, fragment_key, write_fragments
 from framework.checkpoint.manifest import CheckpointManifest, FileEntry, hash_file
 from framework.errors import CheckpointError, NonFiniteError
+from tests.artefacts import checkpoint_manifest
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 def manifest_of(files: dict[str, FileEntry]) -> CheckpointManifest:
-    return CheckpointManifest(
-        step=1,
-        cursor=8,
-        tokens=0,
-        world_size=len(files),
-        engine_kind="reference",
-        zero_stage=0,
-        precision="fp32",
-        applied_steps=1,
-        loss_scale=None,
-        train_loss=None,
-        validation_loss=None,
-        identity_fingerprint="",
-        data_fingerprint="",
-        files=files,
-    )
+    return checkpoint_manifest(1, files, world_size=len(files))
 
 
 def cut(

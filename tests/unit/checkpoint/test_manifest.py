@@ -25,6 +25,7 @@ from framework.engine import Engine, World, build_engine, join_world
 from framework.errors import CheckpointError, StorageError
 from framework.model.build import build_model
 from framework.run_dir import RunDir
+from tests.artefacts import checkpoint_manifest
 
 Damage = Callable[[Path], object]
 
@@ -33,24 +34,10 @@ def write_checkpoint(folder: Path, step: int) -> CheckpointManifest:
     folder.mkdir(parents=True)
     (folder / "state-0").write_bytes(bytes(range(256)) * 4)
     (folder / "state-1").write_bytes(f"weights of {step}".encode())
-    manifest = CheckpointManifest(
-        step=step,
-        cursor=16 * step,
-        tokens=0,
-        world_size=1,
-        engine_kind="reference",
-        zero_stage=0,
-        precision="fp32",
-        applied_steps=step,
-        loss_scale=None,
-        train_loss=None,
-        validation_loss=None,
-        identity_fingerprint="a" * 64,
-        data_fingerprint="b" * 64,
-        files={
-            name: FileEntry((folder / name).stat().st_size, hash_file(folder / name)) for name in ("state-0", "state-1")
-        },
-    )
+    files = {
+        name: FileEntry((folder / name).stat().st_size, hash_file(folder / name)) for name in ("state-0", "state-1")
+    }
+    manifest = checkpoint_manifest(step, files, cursor=16 * step)
     manifest.save(folder)
     return manifest
 

@@ -19,6 +19,7 @@ from framework.data import shards
 from framework.data.manifest import ShardEntry
 from framework.data.shards import ShardWriter, read_shard, shard_name
 from framework.errors import ShardError, StorageError
+from tests.artefacts import vouched_tar
 
 Documents = list[npt.NDArray[np.uint16]]
 
@@ -107,13 +108,7 @@ def test_a_damaged_shard_is_refused(tmp_path: Path, damage: str) -> None:
 def test_a_tar_of_something_else_is_refused_though_its_hash_is_right(tmp_path: Path) -> None:
     for index, members in enumerate(foreign_members()):
         path = tmp_path / f"foreign-{index}.tar"
-        with tarfile.open(path, "w") as tar:
-            for name, content in members.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-        content = path.read_bytes()
-        entry = ShardEntry(path.name, "train", len(content), hashlib.sha256(content).hexdigest(), 1, 3, 9)
+        entry = vouched_tar(path, members)
         with pytest.raises(ShardError, match="holds"):
             read_shard(path, entry)
     assert "ZEROSTREAM_FIRED" not in os.environ

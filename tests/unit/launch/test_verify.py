@@ -17,6 +17,7 @@ from framework.config import dump_config, identity_fingerprint, load_config
 from framework.data.manifest import load_manifest
 from framework.metrics.records import JsonLines
 from framework.run_dir import RunDir
+from tests.artefacts import checkpoint_manifest
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,21 +32,15 @@ def write_checkpoint(folder: Path, step: int, identity: str = "a" * 64) -> Check
         path = folder / f"state-{rank:05d}-of-00002.safetensors"
         path.write_bytes(bytes(range(256)) * (40 + rank))
         files[path.name] = FileEntry(path.stat().st_size, hash_file(path))
-    manifest = CheckpointManifest(
-        step=step,
-        cursor=8 * step,
+    manifest = checkpoint_manifest(
+        step,
+        files,
         tokens=512 * step,
         world_size=2,
         engine_kind="deepspeed",
         zero_stage=1,
-        precision="fp32",
-        applied_steps=step,
-        loss_scale=None,
         train_loss=3.0,
-        validation_loss=None,
         identity_fingerprint=identity,
-        data_fingerprint="b" * 64,
-        files=files,
     )
     manifest.save(folder)
     return manifest

@@ -10,7 +10,6 @@ import os
 import pickle
 import subprocess
 import sys
-import tarfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from framework.data.manifest import load_manifest as load_shard_manifest
 from framework.data.shards import read_shard
 from framework.data.tokenizer import load_tokenizer
 from framework.errors import CheckpointError, ShardError, TokenizerError
+from tests.artefacts import vouched_tar
 
 ROOT = Path(__file__).parents[3]
 OUTSIDE = [
@@ -46,17 +46,6 @@ OUTSIDE = [
 # --- Shards ---
 
 
-def shard_of(path: Path, members: dict[str, bytes]) -> ShardEntry:
-    """A tar of these members, and the manifest's entry that vouches for it."""
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    content = path.read_bytes()
-    return ShardEntry(path.name, "train", len(content), hashlib.sha256(content).hexdigest(), 1, 3, 6)
-
-
 def npy(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=True)
@@ -68,7 +57,7 @@ TOKENS = npy(np.array([1, 2, 0], dtype=np.uint16))
 
 
 def test_a_plain_shard_is_read(canary: Path) -> None:
-    entry = shard_of(canary.parent / "good.tar", {"000000.tokens.npy": TOKENS, "000000.offsets.npy": OFFSETS})
+    entry = vouched_tar(canary.parent / "good.tar", {"000000.tokens.npy": TOKENS, "000000.offsets.npy": OFFSETS})
     assert read_shard(canary.parent / "good.tar", entry).tokens.tolist() == [1, 2, 0]
 
 
@@ -79,14 +68,14 @@ def test_a_member_that_would_be_unpickled_elsewhere_is_not(canary: Path, payload
         "000000.offsets.npy": OFFSETS,
         f"000000.{suffix}": pickle.dumps(payload),
     }
-    entry = shard_of(canary.parent / "evil.tar", members)
+    entry = vouched_tar(canary.parent / "evil.tar", members)
     with suppress(ShardError):
         read_shard(canary.parent / "evil.tar", entry)
 
 
 def test_an_array_of_pickled_objects_is_refused(canary: Path, payload: object) -> None:
     objects = npy(np.array([payload, payload, payload], dtype=object))
-    entry = shard_of(canary.parent / "evil.tar", {"000000.tokens.npy": objects, "000000.offsets.npy": OFFSETS})
+    entry = vouched_tar(canary.parent / "evil.tar", {"000000.tokens.npy": objects, "000000.offsets.npy": OFFSETS})
     with pytest.raises(ShardError, match=r"evil\.tar"):
         read_shard(canary.parent / "evil.tar", entry)
 
@@ -94,7 +83,7 @@ def test_an_array_of_pickled_objects_is_refused(canary: Path, payload: object) -
 @pytest.mark.parametrize("name", ["../../outside", "/tmp/zerostream-outside", "../000000.tokens.npy"])
 def test_members_are_never_written_anywhere(canary: Path, name: str) -> None:
     members = {"000000.tokens.npy": TOKENS, "000000.offsets.npy": OFFSETS, name: b"content"}
-    entry = shard_of(canary.parent / "evil.tar", members)
+    entry = vouched_tar(canary.parent / "evil.tar", members)
     before = set(canary.parent.parent.rglob("*"))
     with suppress(ShardError):
         read_shard(canary.parent / "evil.tar", entry)

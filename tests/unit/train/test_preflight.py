@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from framework.checkpoint.manifest import CheckpointManifest
 from framework.config import Config, build_config, dump_config, identity_fingerprint, load_config
 from framework.data.manifest import load_manifest
 from framework.data.prepare import prepare
@@ -25,6 +24,7 @@ from framework.errors import (
 )
 from framework.run_dir import RunDir
 from framework.train.preflight import check, live_copy, refuse_live_copy, remove_outputs
+from tests.artefacts import checkpoint_manifest
 
 Listing = Callable[[Path], dict[str, bytes | None]]
 
@@ -65,21 +65,11 @@ def begin_run(config: Config) -> None:
 
 
 def add_checkpoint(config: Config, step: int = 4, **changes: object) -> None:
-    manifest = CheckpointManifest(
-        step=step,
-        cursor=step * 8,
-        tokens=0,
-        world_size=1,
-        engine_kind="reference",
-        zero_stage=0,
-        precision="fp32",
-        applied_steps=step,
-        loss_scale=None,
-        train_loss=None,
-        validation_loss=None,
+    manifest = checkpoint_manifest(
+        step,
+        {},
         identity_fingerprint=identity_fingerprint(config),
         data_fingerprint=load_manifest(config.data.shards_dir).data_fingerprint,
-        files={},
     )
     folder = RunDir(config.run_dir).checkpoint(step)
     folder.mkdir(parents=True)

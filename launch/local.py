@@ -8,11 +8,11 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED
 from framework.run_dir import RunDir
@@ -20,6 +20,7 @@ from framework.train.watch import ranks_that_hung
 
 if TYPE_CHECKING:
     import psutil
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 _RANK_MODULE = "framework.train"
 _FIX = "To fix it"
@@ -35,7 +36,7 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    _prepare_environment(nproc)
+    prepare_environment(nproc)
     launch = elastic_launch(
         LaunchConfig(
             min_nodes=1,
@@ -61,16 +62,41 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
         print(f"zerostream: stopped before any rank had started. {_FIX}: start it again.", file=sys.stderr, flush=True)
         return EXIT_PREEMPTED
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        rank_0 = error.failures.get(0)
-        rank_0_has_said_it = rank_0 is not None and rank_0.exitcode > 0
         if hung := ranks_that_hung(run_dir):
             _say_who_hung(hung, nproc, run_dir)
             return EXIT_FAILED
-        if not (rank_0_has_said_it and _FIX in str(failure.message)):
-            _say_last_words(rank, failure.exitcode, str(failure.message))
+        rank, failure = _root_cause(error.failures)
+        rank_0 = error.failures.get(0)
+        rank_0_has_said_it = rank == 0 or (rank_0 is not None and rank_0.exitcode == failure.exitcode)
+        if not (rank_0_has_said_it and _FIX in _message(failure)):
+            _say_last_words(rank, failure.exitcode, _message(failure))
         return int(failure.exitcode) if failure.exitcode in (EXIT_REFUSED, EXIT_PREEMPTED) else EXIT_FAILED
     return EXIT_FINISHED
+
+
+def _root_cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
+    """The rank whose end made the others end.
+
+    Agent and ranks tell the time in whole seconds, and a rank that lost its connection to a killed one may be seen first: of all
+    that ended within two seconds, a signal explains more than an exit code, a refusal more than an error, and an error more than
+    a rank that was told to stop because of it.
+    """
+    began = min(failure.timestamp for failure in failures.values())
+    codes = (EXIT_REFUSED, EXIT_FAILED, EXIT_PREEMPTED)
+
+    def order(item: tuple[int, ProcessFailure]) -> tuple[bool, int, int]:
+        rank, failure = item
+        code = failure.exitcode
+        weight = -1 if code < 0 else codes.index(code) if code in codes else codes.index(EXIT_FAILED)
+        return failure.timestamp > began + 2, weight, rank
+
+    return min(failures.items(), key=order)
+
+
+def _message(failure: ProcessFailure) -> str:
+    """What the rank wrote down before it ended, or torch's own words."""
+    message: Any = failure.message
+    return str(message["message"] if isinstance(message, dict) else message)
 
 
 class _StoppedBeforeRanksError(Exception):
@@ -129,7 +155,8 @@ def _say_last_words(rank: int, exit_code: int, message: str) -> None:
     print(f"zerostream: {cause}. {_FIX}: {fix}.", file=sys.stderr, flush=True)
 
 
-def _prepare_environment(nproc: int) -> None:
+def prepare_environment(nproc: int) -> None:
+    """What ranks inherit: an even share of the cores, ninja on their path, and an agent that keeps quiet."""
     # torchrun would set one thread a rank; torch.compile and DeepSpeed look for ninja beside the interpreter.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // nproc)))

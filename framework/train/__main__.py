@@ -10,9 +10,9 @@ import traceback
 from pathlib import Path
 
 from framework.config import load_config
-from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_REFUSED, ZerostreamError
+from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
 from framework.failpoints import failpoint
-from framework.train.stopping import StopRequest
+from framework.train.stopping import StopRequest, stopped_before_first_step
 
 _USAGE = "usage: torchrun --nproc-per-node N -m framework.train CONFIG [key.path=value ...]"
 
@@ -22,9 +22,9 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_USAGE, file=sys.stderr)
         return EXIT_FINISHED if arguments else EXIT_REFUSED
+    stop = StopRequest()
     try:
-        stop = StopRequest()
-        stop.install()
+        stop.install(_report)
         config = load_config(Path(arguments[0]), arguments[1:])
         failpoint("import")
         from framework.train.session import train  # torch and transformers take seconds: a typing error must not
@@ -34,6 +34,9 @@ def main(arguments: list[str]) -> int:
         _report(str(error))
         return error.exit_code
     except Exception as error:  # a defect, ours or a dependency's: the traceback is what helps
+        if stop.has_ended_start:  # the other ranks were faster, and a connection to them broke
+            _report(str(stopped_before_first_step(stop.code(0.0))))
+            return EXIT_PREEMPTED
         traceback.print_exc()
         fix = "read the traceback above; the same command goes on from the last checkpoint"
         _report(f"{type(error).__name__}: {error}. To fix it: {fix}.")

@@ -132,6 +132,7 @@ class TrainingLoop:
             # Dropout depends on this alone, so that there is no random state to save.
             torch.manual_seed(step_seed(config.seed, step, world.rank))
             outcome = self._engine.train_step(batch, lr)
+            self._stop.step_done()
             tokens += 0 if outcome.left_out else outcome.target_tokens
             self._guard_numbers(step, lr, outcome)
             taken = time.perf_counter() - began

@@ -1,7 +1,9 @@
 """When a start has to end before the run does: a signal, or a time limit. Standard library only: it is installed first of all.
 
-A signal is only remembered. At the end of each step all ranks learn whether any of them has been asked to stop, save together,
-and end with exit code 75. A handler that saved by itself would wait for ranks which know of nothing.
+Until its first step is done, a start has nothing to save, and a rank may be waiting for others in a call that no Python handler
+can interrupt: a thread ends it at once, with exit code 75. From then on a signal is only remembered. At the end of each step all
+ranks learn whether any of them has been asked to stop, save together, and end with 75. A handler that saved by itself would wait
+for ranks which know of nothing.
 """
 
 from __future__ import annotations
@@ -9,10 +11,15 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
+
+from framework.errors import EXIT_PREEMPTED, PreemptedError
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _TIME_UP = 1000
@@ -28,15 +35,43 @@ class StopRequest:
     def __init__(self) -> None:
         self._began = time.time()
         self._code = 0
+        self._has_stepped = False
         self._ends_at = float(os.environ.get("SLURM_JOB_END_TIME") or "inf")
 
-    def install(self) -> None:
-        """From now on signals are remembered; and the death of torchrun's agent counts as one."""
+    def install(self, report: Callable[[str], None]) -> None:
+        """From now on signals end the start, later the run; and the death of torchrun's agent counts as one.
+
+        Args:
+            report: takes the last words of a start that ends at once, from a thread.
+        """
+        # The interpreter writes the signal's number there whatever the main thread is waiting for.
+        self._numbers, wakeup = socket.socketpair()
+        wakeup.setblocking(False)
+        self._wakeup = wakeup
+        threading.Thread(target=self._end_start, args=(report,), name="stop", daemon=True).start()
+        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child's signals are its own
         for number in _SIGNALS:
             signal.signal(number, self._remember)
         if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
             with suppress(OSError, AttributeError):
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def step_done(self) -> None:
+        """From now on there is something to save, and all ranks agree on the end."""
+        self._has_stepped = True
+
+    @property
+    def has_ended_start(self) -> bool:
+        """Whether a signal came before the first step: then a rank may hear of the others' end before it ends itself."""
+        return self._code in _SIGNALS and not self._has_stepped
+
+    def _end_start(self, report: Callable[[str], None]) -> None:
+        while numbers := self._numbers.recv(1):
+            if numbers[0] in _SIGNALS and not self._has_stepped:
+                report(str(stopped_before_first_step(numbers[0])))
+                sys.stdout.flush()
+                os._exit(EXIT_PREEMPTED)
 
     def limit(self, seconds: int | None) -> None:
         """Ends this start when it has taken so long, or earlier when SLURM says so."""
@@ -56,3 +91,11 @@ class StopRequest:
 def describe_stop(code: int) -> str:
     """What an agreed code means."""
     return "the time is nearly up" if code == _TIME_UP else f"{signal.Signals(code).name} was received"
+
+
+def stopped_before_first_step(code: int) -> PreemptedError:
+    """What a start says that was told to stop before it had anything to save."""
+    return PreemptedError(
+        f"stopped before the first step ({describe_stop(code)}), with nothing new to save",
+        fix="start the same command again to go on",
+    )

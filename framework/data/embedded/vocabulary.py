@@ -141,11 +141,11 @@ def things(noun: str, looks: str, **properties: str) -> tuple[Thing, ...]:
     return tuple(Thing(noun, look, **properties) for look in looks.split())
 
 
-# The first few names are drawn more often: a reader tries them first, and a small model knows them best.
-BOYS = names("Tom Tim Ben Max") * 3 + names("Sam Jack Leo Bob Joe Billy Adam Dan Nick Finn Luke Henry Peter")
-GIRLS = names("Lily Mia Anna Sue") * 3 + names("Lucy Sara Emma Amy Jane Mary Ella Kate Zoe Nora Molly Alice")
-MALE_ANIMALS = names("Pip Benny Oscar Milo Toby Bruno Rusty Teddy Gus Otto")
-FEMALE_ANIMALS = names("Daisy Bella Hazel Ruby Luna Poppy Olive Penny Coco Millie")
+# Few names, so that a small model meets each of them often enough to keep them apart after minutes of training.
+BOYS = names("Tom Tim Ben Max Sam Jack")
+GIRLS = names("Lily Mia Anna Sue Lucy Amy")
+MALE_ANIMALS = names("Pip Benny Milo Bruno Teddy")
+FEMALE_ANIMALS = names("Daisy Bella Ruby Luna Penny")
 
 FEMALE_KIND = {"boy": "girl", "man": "woman"}  # animals are called the same either way
 CHILDREN = ("boy",)

@@ -1,0 +1,177 @@
+"""What a checkpoint costs: how long it holds training, how long it is written, how long a start takes that goes on from it.
+
+    python -m benchmarks.checkpoint                               GPT-2 with 124M parameters, ZeRO-1 on 2 ranks
+    python -m benchmarks.checkpoint model.preset=gpt2_mini --ranks 1
+
+Two starts of real ranks: the first takes steps and saves, the second, in new processes, builds the same run, verifies the newest
+checkpoint, loads it and takes one step. Python's imports are not counted, everything after them is. Prints one JSON line;
+``--append FILE`` keeps it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from launch.local import prepare_environment
+
+CONFIG = """\
+run_dir: FOLDER/run
+model: {preset: gpt2_small, context_length: 256}
+tokenizer: {kind: train_bpe, vocab_size: 2048}
+data: {source: embedded, documents: 500, shards_dir: FOLDER/shards, lanes: 16}
+engine: {kind: deepspeed, zero_stage: 1, micro_batch_size: 2, global_batch_size: 4}
+train: {max_steps: 1000000}
+checkpoint: {keep: 1}
+"""
+_SAVES, _STEPS_BETWEEN = 3, 6
+
+
+def main() -> None:
+    """Starts the ranks twice and prints what they measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="keys of the config, such as engine.zero_stage=3")
+    parser.add_argument("--ranks", type=int, default=2, help="(default 2)")
+    parser.add_argument("--append", type=Path, help="add the result to this file")
+    parser.add_argument("--as-rank", choices=("save", "resume"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.as_rank:
+        config_path, *overrides = arguments.overrides
+        measure = _save if arguments.as_rank == "save" else _resume
+        measure(Path(config_path), overrides)
+        return
+    line = json.dumps(_measure(arguments.overrides, arguments.ranks))
+    print(line)
+    if arguments.append:
+        with arguments.append.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def _measure(overrides: list[str], ranks: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "config.yaml"
+        config.write_text(CONFIG.replace("FOLDER", folder), encoding="utf-8")
+        prepare = [sys.executable, "-m", "launch.cli", "prepare", str(config), "--json", *overrides]
+        subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        saved = _start_ranks("save", config, overrides, ranks)
+        resumed = _start_ranks("resume", config, overrides, ranks)
+    return {"question": "checkpoint", "ranks": ranks, "overrides": overrides, **saved, **resumed}
+
+
+def _start_ranks(what: str, config: Path, overrides: list[str], ranks: int) -> dict[str, Any]:
+    prepare_environment(ranks)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
+    module = ["-m", "benchmarks.checkpoint", "--as-rank", what, str(config), *overrides]
+    done = subprocess.run([*command, *module], stdout=subprocess.PIPE, text=True, check=True)
+    values: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return values
+
+
+def _build(config_path: Path, overrides: list[str]) -> tuple[dict[str, float], Any, Any, Any, Any]:
+    """The parts of a run as ``framework.train.session`` builds them, and the seconds each took."""
+    from framework.checkpoint.store import CheckpointStore
+    from framework.config import load_config
+    from framework.data.stream import TrainStream
+    from framework.engine import build_engine, join_world
+    from framework.model.build import build_model
+    from framework.train import preflight
+
+    clock = _Clock()
+    config = load_config(config_path, overrides)
+    found = preflight.check(config, int(os.environ["WORLD_SIZE"]))
+    clock.lap("preflight_seconds")
+    world = join_world(600).__enter__()  # until the process ends
+    world.barrier()
+    clock.lap("rendezvous_seconds")
+    model = build_model(config, found.corpus.vocab_size, found.corpus.end_of_text_id)
+    clock.lap("model_seconds")
+    engine = build_engine(config, found.plan, world, model)
+    clock.lap("engine_seconds")
+    store = CheckpointStore(config, found.corpus.data_fingerprint, world)
+    stream = TrainStream(found.corpus, found.plan, lanes=config.data.lanes, seed=config.seed, rank=world.rank)
+    return clock.laps, world, engine, store, stream
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> float:
+        now = time.perf_counter()
+        self.laps[name], self._last = round(now - self._last, 3), now
+        return self.laps[name]
+
+
+def _save(config_path: Path, overrides: list[str]) -> None:
+    from framework.metrics.hardware import describe_environment
+    from framework.model.build import count_parameters
+
+    _import_as_a_rank_does()
+    _, world, engine, store, stream = _build(config_path, overrides)
+    batches, steps, beside, holds, written = stream.steps(0), [], [], [], []
+    step = 0
+    for _ in range(_SAVES + 1):
+        for _ in range(_STEPS_BETWEEN):
+            began = time.perf_counter()
+            engine.train_step(next(batches), 1e-4)
+            (beside if store.is_pending else steps).append(time.perf_counter() - began)
+            step += 1
+            if store.is_pending and not world.maxima([float(store.is_busy)])[0]:
+                store.advance()
+                if not store.is_pending:
+                    written.append(time.perf_counter() - saved_at)
+        store.finish()
+        saved_at = time.perf_counter()
+        store.save(step, engine, tokens=step)
+        holds.append(world.maxima([time.perf_counter() - saved_at])[0])
+    store.finish()
+    written.append(time.perf_counter() - saved_at)
+    if world.is_main:
+        values = {
+            "parameters": count_parameters(engine.model),
+            "step_seconds": round(statistics.median(steps[1:]), 3),
+            "step_seconds_beside_a_save": round(statistics.median(beside), 3),
+            "first_hold_seconds": round(holds[0], 3),  # it also takes the memory that the others use again
+            "hold_seconds": round(statistics.median(holds[1:]), 3),
+            "written_after_seconds": round(statistics.median(written), 3),
+            "environment": describe_environment(world.world_size, world.device),
+        }
+        print(json.dumps(values), flush=True)
+
+
+def _resume(config_path: Path, overrides: list[str]) -> None:
+    _import_as_a_rank_does()
+    laps, world, engine, store, stream = _build(config_path, overrides)
+    clock = _Clock()
+    manifest = store.newest_verified()
+    clock.lap("verify_seconds")
+    store.load(manifest, engine)
+    clock.lap("load_seconds")
+    batch = next(stream.steps(manifest.step))
+    clock.lap("first_batch_seconds")
+    parts = {**laps, **clock.laps}
+    engine.train_step(batch, 1e-4)
+    if world.is_main:
+        size = sum(entry.size_bytes for entry in manifest.files.values())
+        resume = round(sum(parts.values()) - parts["rendezvous_seconds"], 3)
+        print(json.dumps({"checkpoint_bytes": size, "resume_seconds": resume, "resume": parts}), flush=True)
+
+
+def _import_as_a_rank_does() -> None:
+    import deepspeed  # noqa: F401
+    import transformers.models.gpt2.modeling_gpt2  # noqa: F401
+
+    import framework.train.session  # noqa: F401
+
+
+if __name__ == "__main__":
+    main()

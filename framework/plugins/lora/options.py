@@ -29,7 +29,7 @@ class LabelledDataOptions(Section):
     label_field: str = "label"
     """Column of the label; `age` for `embedded`."""
     label_kind: Literal["class", "age"] = "class"
-    """`class`: the label is a name. `age`: it is a minimum age such as `Age 3-5`, `9+` or `6 months+`, and classes are ordered."""
+    """`class`: the label is a name. `age`: it is a minimum age such as `Age 3-5`, `9+` or `6 months+`; classes are in order."""
     age_groups: tuple[NonNegativeFloat, ...] | None = None
     """For `age`: where each group begins, in years; [0, 3, 6, 9] makes the classes 0-2, 3-5, 6-8 and 9+. Without it, every
     minimum age that occurs is a class of its own."""
@@ -38,7 +38,8 @@ class LabelledDataOptions(Section):
     encoding: str = "utf-8"
     """Encoding of `csv` and `jsonl` files; a byte-order mark is dropped."""
     on_bad_row: Literal["error", "drop"] = "error"
-    """What an empty text and a label that is missing, no age or none of `classes` do: end the command, or drop the row, counted."""
+    """What an empty text, or a label that is missing, no age or none of `classes`, does: end the command, or drop the row,
+    counted by reason."""
     hub_config: str | None = None
     """For `hub`: the dataset's configuration name."""
     hub_split: str = "train"
@@ -63,7 +64,8 @@ class LabelledDataOptions(Section):
     def _fill_defaults_that_depend(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        of_source = _EMBEDDED_DEFAULTS if values.get("source", "embedded") == "embedded" else {}
+        is_embedded = values.get("source", "embedded") == "embedded" and values.get("label_kind", "age") == "age"
+        of_source = _EMBEDDED_DEFAULTS if is_embedded else {}
         is_fixed = any(values.get(key) is not None for key in ("test_path", "hub_test_split", "train_rows"))
         of_split = {} if is_fixed or values.get("folds") is not None else {"folds": 5}
         return {**of_source, **values, **of_split}

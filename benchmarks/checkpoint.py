@@ -117,8 +117,12 @@ def _save(config_path: Path, overrides: list[str]) -> None:
 
     _import_as_a_rank_does()
     _, world, engine, store, stream = _build(config_path, overrides)
-    batches, steps, beside, holds, written = stream.steps(0), [], [], [], []
-    step = 0
+    batches = stream.steps(0)
+    steps: list[float] = []
+    beside: list[float] = []
+    holds: list[float] = []
+    written: list[float] = []
+    step, saved_at = 0, 0.0
     for _ in range(_SAVES + 1):
         for _ in range(_STEPS_BETWEEN):
             began = time.perf_counter()

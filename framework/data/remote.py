@@ -75,15 +75,16 @@ class Retry:
 
 
 class RemoteFolder:
-    """The files of one folder behind an fsspec URL."""
+    """The files of one folder behind an fsspec URL; ``key`` is where the config names it, for messages."""
 
-    def __init__(self, url: str, retry: Retry | None = None) -> None:
+    def __init__(self, url: str, retry: Retry | None = None, *, key: str = "data.remote") -> None:
         """Opens no connection yet.
 
         Raises:
             ConfigError: the URL names no storage, or what reads it is not installed.
         """
-        _refuse_odd_url(url)
+        _refuse_odd_url(url, key)
+        self.key = key
         self._url = url.rstrip("/")
         self.retry = retry or Retry()
         # A stream of one request: the size of what is asked for is known, and ranges are not every server's.
@@ -96,7 +97,7 @@ class RemoteFolder:
             self._files, root = fsspec.core.url_to_fs(self._url, **options)
         except (ImportError, ValueError, OSError) as error:
             raise ConfigError(
-                f"data.remote {self.name} cannot be opened: {error}",
+                f"{key} {self.name} cannot be opened: {error}",
                 fix="install what it names into .venv, or use another URL",
             ) from error
         self._root = str(root).rstrip("/")
@@ -125,7 +126,7 @@ class RemoteFolder:
                 if wait is None:
                     raise StorageError(
                         f"{self.name}/{file} cannot be fetched, {self.retry.attempts} times over: {self._reason(error)}",
-                        fix="check data.remote, the network and its credentials, then run the same command again: it goes on "
+                        fix=f"check {self.key}, the network and its credentials, then run the same command again: it goes on "
                         "where it stopped",
                     ) from error
             time.sleep(wait)
@@ -282,8 +283,8 @@ def open_cache(remote: RemoteFolder, folder: Path) -> None:
     """
     if (folder / JOURNAL_NAME).exists():
         raise ShardError(
-            f"data.shards_dir {folder} was prepared here, and is no cache of {remote.name}",
-            fix="choose another data.shards_dir for the cache, or leave data.remote out",
+            f"shards_dir {folder} was prepared here, and is no cache of {remote.name}",
+            fix=f"choose another shards_dir for the cache, or leave {remote.key} out",
         )
     content = _fetch_small(remote, MANIFEST_NAME, MANIFEST_LIMIT_BYTES)
     parse_manifest(content, f"{remote.name}/{MANIFEST_NAME}")
@@ -293,7 +294,7 @@ def open_cache(remote: RemoteFolder, folder: Path) -> None:
         if not is_mine:
             raise StorageError(
                 f"another process has kept {folder / _LOCK_NAME} too long",
-                fix="end what still runs with this data.shards_dir, or choose another",
+                fix="end what still runs with this shards_dir, or choose another",
             )
         manifest = folder / MANIFEST_NAME
         if not manifest.exists():
@@ -301,8 +302,8 @@ def open_cache(remote: RemoteFolder, folder: Path) -> None:
             write_durably(manifest, content)  # last: its presence means that the tokenizer is there
         elif manifest.read_bytes() != content:
             raise ShardError(
-                f"the manifest of {remote.name} is not the one that data.shards_dir {folder} is a cache of",
-                fix=f"point data.remote to the shards that this run began with, or, for a new run, remove {folder}",
+                f"the manifest of {remote.name} is not the one that shards_dir {folder} is a cache of",
+                fix=f"point {remote.key} to the shards that this run began with, or, for a new run, remove {folder}",
             )
 
 
@@ -311,11 +312,11 @@ def _fetch_small(remote: RemoteFolder, file: str, limit_bytes: int) -> bytes:
         content = remote.fetch(file, limit_bytes, deadline_seconds=remote.retry.attempt_seconds)
     except FileNotFoundError:
         raise ShardError(
-            f"data.remote {remote.name} holds no {file}",
-            fix="copy the whole folder there that `zerostream prepare` wrote, or correct data.remote",
+            f"{remote.key} {remote.name} holds no {file}",
+            fix=f"copy the whole folder there that `zerostream prepare` wrote, or correct {remote.key}",
         ) from None
     if len(content) > limit_bytes:
-        raise ShardError(f"{remote.name}/{file} is larger than {limit_bytes} bytes", fix="correct data.remote")
+        raise ShardError(f"{remote.name}/{file} is larger than {limit_bytes} bytes", fix=f"correct {remote.key}")
     return content
 
 
@@ -333,17 +334,17 @@ def _fetch_tokenizer(remote: RemoteFolder, folder: Path) -> None:
     write_durably(folder / TOKENIZER_FILE, tokenizer)
 
 
-def _refuse_odd_url(url: str) -> None:
+def _refuse_odd_url(url: str, key: str) -> None:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in STORAGES or "::" in url:
         shown = scheme if separator else url.partition(":")[0]
         raise ConfigError(
-            f"data.remote begins with {shown!r}, which is no storage",
+            f"{key} begins with {shown!r}, which is no storage",
             fix=f"write a URL that begins with one of {', '.join(STORAGES)} and ://",
         )
     if urlsplit(url).query or urlsplit(url).fragment:
         raise ConfigError(
-            "data.remote has a query or fragment, and file names cannot follow these",
+            f"{key} has a query or fragment, and file names cannot follow these",
             fix="name the folder alone; give credentials through the environment",
         )
 

@@ -16,6 +16,7 @@ from framework.data.corpus import Corpus, Part
 from framework.data.manifest import load_manifest
 from framework.data.remote import RemoteFolder, RemoteShards, Retry, open_cache
 from framework.data.stream import StepBatch, TrainStream
+from framework.durable import size_of
 
 QUICK = Retry(attempts=4, first_wait_seconds=0.01, longest_wait_seconds=0.02, attempt_seconds=5.0)
 CONTEXT, LANES, BATCH = 8, 8, 8
@@ -112,8 +113,8 @@ def leftovers(cache: Path) -> list[str]:
 
 
 def bytes_in(cache: Path) -> int:
-    """Of shards, finished or not."""
-    return sum(path.stat().st_size for path in cache.glob("*.tar*"))
+    """Of shards, finished or not; some may leave while they are counted."""
+    return sum(size_of(path) or 0 for path in cache.glob("*.tar*"))
 
 
 def is_reading_ahead() -> bool:

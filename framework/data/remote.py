@@ -17,6 +17,7 @@ import os
 import random
 import threading
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -87,20 +88,15 @@ class RemoteFolder:
         self.key = key
         self._url = url.rstrip("/")
         self.retry = retry or Retry()
-        # A stream of one request: the size of what is asked for is known, and ranges are not every server's.
         self._is_http = url.split(":")[0] in ("http", "https")
         try:
-            import fsspec.core
-
-            # Proxies and ~/.netrc, as other programs read them.
-            options = {"client_kwargs": {"trust_env": True}} if self._is_http else {}
-            self._files, root = fsspec.core.url_to_fs(self._url, **options)
+            self._files, root = _open_storage(self._url)
         except (ImportError, ValueError, OSError) as error:
             raise ConfigError(
                 f"{key} {self.name} cannot be opened: {error}",
-                fix="install what it names into .venv, or use another URL",
+                fix="install what it names into .venv (docs/data.md says how), or use another URL",
             ) from error
-        self._root = str(root).rstrip("/")
+        self._root = root.rstrip("/")
 
     @property
     def name(self) -> str:
@@ -113,7 +109,7 @@ class RemoteFolder:
 
         Raises:
             FileNotFoundError: the remote says that there is no such file.
-            StorageError: no attempt was answered in time and whole.
+            StorageError: no attempt was answered in time and whole, or we may not read it, which is not tried again.
         """
         waits = self.retry.waits()
         while True:
@@ -121,6 +117,11 @@ class RemoteFolder:
                 return _in_time(lambda: self._read(file, size_bytes), deadline_seconds)
             except FileNotFoundError:
                 raise
+            except PermissionError as error:
+                raise StorageError(
+                    f"{self.name}/{file} may not be read: {self._reason(error)}",
+                    fix=f"check {self.key} and the credentials in the environment, then run the same command again",
+                ) from error
             except Exception as error:  # refused, reset, cut short, late, 500: as many classes as storages, one meaning
                 wait = next(waits, None)
                 if wait is None:
@@ -136,6 +137,7 @@ class RemoteFolder:
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
     def _read(self, file: str, size_bytes: int) -> bytes:
+        # A stream of one request: the size of what is asked for is known, and ranges are not every server's.
         options: dict[str, Any] = {"block_size": 0, "size": size_bytes} if self._is_http else {}
         content = bytearray()
         with self._files.open(f"{self._root}/{file}", "rb", **options) as stream:
@@ -347,6 +349,25 @@ def _refuse_odd_url(url: str, key: str) -> None:
             f"{key} has a query or fragment, and file names cannot follow these",
             fix="name the folder alone; give credentials through the environment",
         )
+
+
+def _open_storage(url: str) -> tuple[Any, str]:
+    """fsspec's file system for ``url``, and the path in it. What the user's own configuration of fsspec says holds."""
+    import fsspec.config
+    import fsspec.core
+
+    scheme = url.partition("://")[0]
+    options: dict[str, Any] = {}
+    if scheme in ("http", "https"):
+        options["client_kwargs"] = {"trust_env": True}  # proxies and ~/.netrc, as other programs read them
+    if scheme in ("s3", "s3a"):
+        # botocore would ask five times, and s3fs five times that, for each attempt of ``Retry``.
+        configured = (fsspec.config.conf.get(name, {}).get("config_kwargs", {}) for name in ("s3", "s3a"))
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | dict(ChainMap(*configured))
+    files, path = fsspec.core.url_to_fs(url, **options)
+    if scheme in ("s3", "s3a"):
+        files.retries = 1
+    return files, str(path)
 
 
 def _in_time(read: Callable[[], bytes], seconds: float) -> bytes:

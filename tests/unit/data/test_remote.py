@@ -354,3 +354,9 @@ def test_what_is_no_storage_is_refused(url: str, tmp_path: Path) -> None:
 def test_a_query_or_fragment_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="query or fragment"):
         RemoteFolder(url)
+
+
+def test_a_storage_whose_package_is_not_installed_is_refused_with_what_to_install() -> None:
+    with pytest.raises(ConfigError, match=r"data\.remote oci://shards cannot be opened: .*ocifs") as caught:
+        RemoteFolder("oci://shards")
+    assert "install what it names" in caught.value.fix

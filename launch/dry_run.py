@@ -39,13 +39,13 @@ def _describe_engine(config: Config) -> str:
 def _describe_start(config: Config, ranks: int, tokens: int) -> dict[str, str]:
     from framework.train.preflight import check
 
-    is_prepared_here = config.data.remote is None and not config.data.mixture
-    if is_prepared_here and not config.data.shards_dir.exists():
-        return {"text": f"no shards in {config.data.shards_dir} yet: run `zerostream prepare` first"}
+    for part in config.data.parts:
+        if part.remote is None and not part.shards_dir.exists():
+            return {"text": f"no shards in {part.shards_dir} yet: run `zerostream prepare` first"}
     try:
         found = check(config, ranks)
     except ShardError as error:
-        if (config.data.shards_dir / "manifest.json").exists():
+        if all((part.shards_dir / "manifest.json").exists() for part in config.data.parts):
             raise
         return {"text": str(error)}
     available = found.corpus.tokens("train")

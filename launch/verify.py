@@ -41,7 +41,7 @@ Kind = Literal["shards", "checkpoint", "checkpoints", "run"]
 _SECONDS_BETWEEN_LINES = 5.0
 _THREADS = 4
 _SHARD_FIX = "copy it again from where it was prepared, or remove the folder and run `zerostream prepare` again"
-_CACHE_FIX = "; in a cache of data.remote nothing has to be done, as what is missing is fetched when it is needed"
+_CACHE_FIX = "; in a cache of remote shards nothing has to be done, as what is missing is fetched when it is needed"
 _EXTRA_FIX = "remove it, or move it elsewhere: nothing reads it"
 
 

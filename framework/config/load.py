@@ -302,6 +302,11 @@ def _refuse_impossible(config: Config) -> None:
             f"data.path is missing for data.source {config.data.source}",
             "set data.path to the text, or data.source=embedded for the built-in stories",
         ),
+        (
+            config.data.remote is not None and bool(config.data.mixture),
+            "data.remote is set beside data.mixture, whose parts are sets of their own",
+            "leave data.remote out, and name `remote` in each part of data.mixture that has one",
+        ),
     ]
     for is_impossible, cause, fix in checks:
         if is_impossible:

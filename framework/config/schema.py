@@ -109,12 +109,14 @@ class TokenizerConfig(Section):
 
 
 class MixturePart(Section):
-    """One shard folder of a mixture."""
+    """One set of shards of a mixture."""
 
     shards_dir: UserPath
-    """A folder that `zerostream prepare` has written."""
+    """A folder that `zerostream prepare` has written; with `remote`, the cache of this machine."""
     weight: PositiveFloat
     """Share of the sequences that come from it, relative to the other parts."""
+    remote: str | None = None
+    """Where its shards are fetched from when they are not here, as `data.remote`."""
 
 
 class DataConfig(Section):
@@ -154,11 +156,16 @@ class DataConfig(Section):
     """Where the shards are fetched from when they are not here: any fsspec URL (`https://`, `s3://`, ...); `shards_dir` is then
     the cache."""
     cache_bytes: PositiveInt = 20_000_000_000
-    """With `remote`: how much of `shards_dir` the fetched shards of one machine may fill."""
+    """With `remote`: how much of a `shards_dir` the fetched shards of one machine may fill; of each, in a mixture."""
     mixture: tuple[MixturePart, ...] = ()
-    """Several shard folders, by weight, in place of `shards_dir`; all from one tokenizer."""
+    """Several sets of shards, by weight, in place of `shards_dir` and `remote`; all from one tokenizer."""
     on_bad_shard: Literal["error", "skip"] = "error"
     """What a damaged or missing shard does: end the run, or leave its sequences out, counted and logged."""
+
+    @property
+    def parts(self) -> tuple[MixturePart, ...]:
+        """The sets of shards that training reads; a single one is the mixture of one part."""
+        return self.mixture or (MixturePart(shards_dir=self.shards_dir, weight=1, remote=self.remote),)
 
 
 class OptimizerConfig(Section):

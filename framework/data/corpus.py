@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from framework.config.schema import DataConfig
+from framework.config.schema import DataConfig, MixturePart
 from framework.data.manifest import SPLITS, TOKENIZER_FOLDER, ShardEntry, ShardManifest, Split, load_manifest
 from framework.data.mixture import whole_shares
 from framework.data.remote import RemoteFolder, RemoteShards, open_cache
@@ -135,49 +135,52 @@ def local_corpus(shards_dir: Path, on_bad_shard: OnBadShard = "error") -> Corpus
 
 
 def load_corpus(data: DataConfig) -> Corpus:
-    """What ``data`` names; a remote's manifest and tokenizer are fetched into ``data.shards_dir``.
+    """What ``data`` names; the manifest and tokenizer of what is remote are fetched into its ``shards_dir``.
 
     Raises:
-        ConfigError: the weights are not round, or the URL is none of a storage.
+        ConfigError: the weights are not round, a URL is none of a storage, or a folder would be the cache of two remotes.
         ShardError: a manifest is missing or damaged, parts have different tokenizers or nothing to train on, or the cache
             belongs to another remote.
         StorageError: the remote does not answer, or the cache cannot be written.
     """
-    if data.mixture:
-        corpus = _load_mixture(data)
-    elif data.remote is not None:
-        corpus = _load_remote(data, data.remote)
-    else:
-        corpus = local_corpus(data.shards_dir, data.on_bad_shard)
-    for part in corpus.parts:
+    assert data.remote is None or not data.mixture  # framework.config.load refuses it
+    _refuse_shared_folders(data.parts)
+    shares = whole_shares([part.weight for part in data.parts])
+    keys = [f"data.mixture.{number}.remote" for number in range(len(data.mixture))] or ["data.remote"]
+    parts = tuple(
+        Part(part.shards_dir, *_open(part, key, data.cache_bytes), share)
+        for part, key, share in zip(data.parts, keys, shares, strict=True)
+    )
+    _refuse_different_tokens(parts)
+    for part in parts:
         if part.manifest.tokens("train") == 0:
             raise ShardError(
                 f"the shards in {part.folder} hold no text to train on",
                 fix="prepare them with a lower data.validation_fraction, or take them out of the config",
             )
-    return corpus
+    return Corpus(parts, data.on_bad_shard)
 
 
-def _load_mixture(data: DataConfig) -> Corpus:
-    if data.remote is not None:
-        raise ConfigError(
-            "data.remote is set beside data.mixture, whose parts are folders of their own",
-            fix="set only one of them",
-        )
-    shares = whole_shares([part.weight for part in data.mixture])
-    parts = [
-        Part(part.shards_dir, load_manifest(part.shards_dir), LocalShards(part.shards_dir), share)
-        for part, share in zip(data.mixture, shares, strict=True)
-    ]
-    _refuse_different_tokens(parts)
-    return Corpus(tuple(parts), data.on_bad_shard)
+def _open(part: MixturePart, key: str, cache_bytes: int) -> tuple[ShardManifest, ShardSource]:
+    """The manifest of one part, and what reads its shards; ``key`` is where the config names its remote."""
+    folder = part.shards_dir
+    if part.remote is None:
+        return load_manifest(folder), LocalShards(folder)
+    remote = RemoteFolder(part.remote, key=key)
+    open_cache(remote, folder)
+    return load_manifest(folder), RemoteShards(remote, folder, cache_bytes)
 
 
-def _load_remote(data: DataConfig, url: str) -> Corpus:
-    remote = RemoteFolder(url)
-    open_cache(remote, data.shards_dir)
-    source = RemoteShards(remote, data.shards_dir, data.cache_bytes)
-    return Corpus((Part(data.shards_dir, load_manifest(data.shards_dir), source),), data.on_bad_shard)
+def _refuse_shared_folders(parts: Sequence[MixturePart]) -> None:
+    """A folder that were a cache for one part and something else for another would never verify for both."""
+    remotes: dict[Path, str | None] = {}
+    for part in parts:
+        mine = part.remote and part.remote.rstrip("/")
+        if remotes.setdefault(part.shards_dir.resolve(), mine) != mine:
+            raise ConfigError(
+                f"two parts of data.mixture have the shards_dir {part.shards_dir}, but not the same remote",
+                fix="give each remote a shards_dir of its own, as its cache",
+            )
 
 
 def _refuse_different_tokens(parts: Sequence[Part]) -> None:

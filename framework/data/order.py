@@ -174,9 +174,13 @@ class MixtureOrder:
             runs[lane, part] = run
             yield cursor, run[0]
 
-    def openings(self, lanes: Iterable[int], cursor: int) -> Iterator[tuple[int, Address]]:
-        """From ``cursor`` on, for ever, ascending: the cursors at which one of ``lanes`` begins to read a shard."""
-        each = [part.openings(lane, cursor) for lane in lanes for part in self.parts]
+    def openings(
+        self, lanes: Iterable[int], cursor: int, parts: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Address]]:
+        """From ``cursor`` on, for ever, ascending: the cursors at which one of ``lanes`` begins to read a shard, of all parts or
+        of those with the numbers ``parts``. It ends at once where no lane reads any of them."""
+        chosen = self.parts if parts is None else [self.parts[part] for part in parts]
+        each = [part.openings(lane, cursor) for lane in lanes for part in chosen]
         return heapq.merge(*each, key=itemgetter(0))
 
 

@@ -17,6 +17,7 @@ import os
 import random
 import threading
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -75,31 +76,27 @@ class Retry:
 
 
 class RemoteFolder:
-    """The files of one folder behind an fsspec URL."""
+    """The files of one folder behind an fsspec URL; ``key`` is where the config names it, for messages."""
 
-    def __init__(self, url: str, retry: Retry | None = None) -> None:
+    def __init__(self, url: str, retry: Retry | None = None, *, key: str = "data.remote") -> None:
         """Opens no connection yet.
 
         Raises:
             ConfigError: the URL names no storage, or what reads it is not installed.
         """
-        _refuse_odd_url(url)
+        _refuse_odd_url(url, key)
+        self.key = key
         self._url = url.rstrip("/")
         self.retry = retry or Retry()
-        # A stream of one request: the size of what is asked for is known, and ranges are not every server's.
         self._is_http = url.split(":")[0] in ("http", "https")
         try:
-            import fsspec.core
-
-            # Proxies and ~/.netrc, as other programs read them.
-            options = {"client_kwargs": {"trust_env": True}} if self._is_http else {}
-            self._files, root = fsspec.core.url_to_fs(self._url, **options)
+            self._files, root = _open_storage(self._url)
         except (ImportError, ValueError, OSError) as error:
             raise ConfigError(
-                f"data.remote {self.name} cannot be opened: {error}",
-                fix="install what it names into .venv, or use another URL",
+                f"{key} {self.name} cannot be opened: {error}",
+                fix="install what it names into .venv (docs/data.md says how), or use another URL",
             ) from error
-        self._root = str(root).rstrip("/")
+        self._root = root.rstrip("/")
 
     @property
     def name(self) -> str:
@@ -112,7 +109,7 @@ class RemoteFolder:
 
         Raises:
             FileNotFoundError: the remote says that there is no such file.
-            StorageError: no attempt was answered in time and whole.
+            StorageError: no attempt was answered in time and whole, or we may not read it, which is not tried again.
         """
         waits = self.retry.waits()
         while True:
@@ -120,12 +117,17 @@ class RemoteFolder:
                 return _in_time(lambda: self._read(file, size_bytes), deadline_seconds)
             except FileNotFoundError:
                 raise
+            except PermissionError as error:
+                raise StorageError(
+                    f"{self.name}/{file} may not be read: {self._reason(error)}",
+                    fix=f"check {self.key} and the credentials in the environment, then run the same command again",
+                ) from error
             except Exception as error:  # refused, reset, cut short, late, 500: as many classes as storages, one meaning
                 wait = next(waits, None)
                 if wait is None:
                     raise StorageError(
                         f"{self.name}/{file} cannot be fetched, {self.retry.attempts} times over: {self._reason(error)}",
-                        fix="check data.remote, the network and its credentials, then run the same command again: it goes on "
+                        fix=f"check {self.key}, the network and its credentials, then run the same command again: it goes on "
                         "where it stopped",
                     ) from error
             time.sleep(wait)
@@ -135,6 +137,7 @@ class RemoteFolder:
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
     def _read(self, file: str, size_bytes: int) -> bytes:
+        # A stream of one request: the size of what is asked for is known, and ranges are not every server's.
         options: dict[str, Any] = {"block_size": 0, "size": size_bytes} if self._is_http else {}
         content = bytearray()
         with self._files.open(f"{self._root}/{file}", "rb", **options) as stream:
@@ -282,8 +285,8 @@ def open_cache(remote: RemoteFolder, folder: Path) -> None:
     """
     if (folder / JOURNAL_NAME).exists():
         raise ShardError(
-            f"data.shards_dir {folder} was prepared here, and is no cache of {remote.name}",
-            fix="choose another data.shards_dir for the cache, or leave data.remote out",
+            f"shards_dir {folder} was prepared here, and is no cache of {remote.name}",
+            fix=f"choose another shards_dir for the cache, or leave {remote.key} out",
         )
     content = _fetch_small(remote, MANIFEST_NAME, MANIFEST_LIMIT_BYTES)
     parse_manifest(content, f"{remote.name}/{MANIFEST_NAME}")
@@ -293,7 +296,7 @@ def open_cache(remote: RemoteFolder, folder: Path) -> None:
         if not is_mine:
             raise StorageError(
                 f"another process has kept {folder / _LOCK_NAME} too long",
-                fix="end what still runs with this data.shards_dir, or choose another",
+                fix="end what still runs with this shards_dir, or choose another",
             )
         manifest = folder / MANIFEST_NAME
         if not manifest.exists():
@@ -301,8 +304,8 @@ def open_cache(remote: RemoteFolder, folder: Path) -> None:
             write_durably(manifest, content)  # last: its presence means that the tokenizer is there
         elif manifest.read_bytes() != content:
             raise ShardError(
-                f"the manifest of {remote.name} is not the one that data.shards_dir {folder} is a cache of",
-                fix=f"point data.remote to the shards that this run began with, or, for a new run, remove {folder}",
+                f"the manifest of {remote.name} is not the one that shards_dir {folder} is a cache of",
+                fix=f"point {remote.key} to the shards that this run began with, or, for a new run, remove {folder}",
             )
 
 
@@ -311,11 +314,11 @@ def _fetch_small(remote: RemoteFolder, file: str, limit_bytes: int) -> bytes:
         content = remote.fetch(file, limit_bytes, deadline_seconds=remote.retry.attempt_seconds)
     except FileNotFoundError:
         raise ShardError(
-            f"data.remote {remote.name} holds no {file}",
-            fix="copy the whole folder there that `zerostream prepare` wrote, or correct data.remote",
+            f"{remote.key} {remote.name} holds no {file}",
+            fix=f"copy the whole folder there that `zerostream prepare` wrote, or correct {remote.key}",
         ) from None
     if len(content) > limit_bytes:
-        raise ShardError(f"{remote.name}/{file} is larger than {limit_bytes} bytes", fix="correct data.remote")
+        raise ShardError(f"{remote.name}/{file} is larger than {limit_bytes} bytes", fix=f"correct {remote.key}")
     return content
 
 
@@ -333,19 +336,38 @@ def _fetch_tokenizer(remote: RemoteFolder, folder: Path) -> None:
     write_durably(folder / TOKENIZER_FILE, tokenizer)
 
 
-def _refuse_odd_url(url: str) -> None:
+def _refuse_odd_url(url: str, key: str) -> None:
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in STORAGES or "::" in url:
         shown = scheme if separator else url.partition(":")[0]
         raise ConfigError(
-            f"data.remote begins with {shown!r}, which is no storage",
+            f"{key} begins with {shown!r}, which is no storage",
             fix=f"write a URL that begins with one of {', '.join(STORAGES)} and ://",
         )
     if urlsplit(url).query or urlsplit(url).fragment:
         raise ConfigError(
-            "data.remote has a query or fragment, and file names cannot follow these",
+            f"{key} has a query or fragment, and file names cannot follow these",
             fix="name the folder alone; give credentials through the environment",
         )
+
+
+def _open_storage(url: str) -> tuple[Any, str]:
+    """fsspec's file system for ``url``, and the path in it. What the user's own configuration of fsspec says holds."""
+    import fsspec.config
+    import fsspec.core
+
+    scheme = url.partition("://")[0]
+    options: dict[str, Any] = {}
+    if scheme in ("http", "https"):
+        options["client_kwargs"] = {"trust_env": True}  # proxies and ~/.netrc, as other programs read them
+    if scheme in ("s3", "s3a"):
+        # botocore would ask five times, and s3fs five times that, for each attempt of ``Retry``.
+        configured = (fsspec.config.conf.get(name, {}).get("config_kwargs", {}) for name in ("s3", "s3a"))
+        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}} | dict(ChainMap(*configured))
+    files, path = fsspec.core.url_to_fs(url, **options)
+    if scheme in ("s3", "s3a"):
+        files.retries = 1
+    return files, str(path)
 
 
 def _in_time(read: Callable[[], bytes], seconds: float) -> bytes:

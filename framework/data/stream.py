@@ -279,10 +279,10 @@ class TrainStream:
         """The shard that ``address`` is in."""
         return self._parts[address.part][address.shard]
 
-    def openings(self, first_step: int = 0) -> Iterator[tuple[int, Address]]:
+    def openings(self, first_step: int = 0, parts: Sequence[int] | None = None) -> Iterator[tuple[int, Address]]:
         """From step ``first_step`` (from 0) on, for ever, ascending: the cursors at which one of this rank's lanes begins to
-        read a shard, and where in it. Reads nothing."""
-        return self.order.openings(self._rank_lanes, first_step * self.plan.global_batch_size)
+        read a shard (of one of ``parts``, if these are given), and where in it. Reads nothing."""
+        return self.order.openings(self._rank_lanes, first_step * self.plan.global_batch_size, parts)
 
     @property
     def _rank_lanes(self) -> range:
@@ -322,8 +322,9 @@ class TrainStream:
         return iter(pipeline)
 
     def _read_ahead(self, first_step: int) -> AbstractContextManager[ReadAhead | None]:
-        """For remote shards: fetches the next one of each of this rank's lanes while the present one is read."""
-        if not any(isinstance(part.source, RemoteShards) for part in self.corpus.parts):
+        """For remote parts: fetches the next shard of each of this rank's lanes while the present one is read."""
+        remote = [number for number, part in enumerate(self.corpus.parts) if isinstance(part.source, RemoteShards)]
+        if not remote:
             return nullcontext()
 
         def hold(address: Address) -> int | None:
@@ -331,7 +332,7 @@ class TrainStream:
             assert isinstance(shard.source, RemoteShards)
             return shard.source.hold(shard.entry)
 
-        return ReadAhead(self.openings(first_step), hold, shards=len(self._rank_lanes))
+        return ReadAhead(self.openings(first_step, remote), hold, shards=len(remote) * len(self._rank_lanes))
 
     def _collect(self, first_step: int) -> Any:
         plan = self.plan

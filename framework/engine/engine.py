@@ -2,7 +2,7 @@
 
 One step, on every rank together::
 
-    count     targets and digest of the whole global batch                      (one reduction)
+    count     targets, digest and skipped sequences of the global batch         (one reduction)
     forward   the micro-batch's sum of losses; all ranks learn the global sum   (one reduction; refuses NaN and infinity)
     backward  of  loss_sum / targets in the global batch                        } for each micro-batch
     step      clip to the global norm, update the weights at this step's learning rate
@@ -20,7 +20,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 
@@ -48,6 +49,10 @@ class StepOutcome:
     left_out: str | None = None
     is_overflow: bool = False
     """Left out because fp16's loss scale was too large, which is no failure."""
+    skipped_sequences: int = 0
+    """Of the global batch: empty because their shard is bad."""
+    bad_shards: tuple[str, ...] = ()
+    """Those that a rank came to for the first time in this start, in order; another rank may have named one before."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +130,10 @@ class Engine(ABC):
     def train_step(self, batch: StepBatch, lr: float) -> StepOutcome:
         """One optimizer step at learning rate ``lr``; left out on all ranks when a number is not finite on any."""
         step = batch.step + 1
-        counts = self.world.sum_integers([batch.target_tokens, batch.digest.high, batch.digest.low])
-        target_tokens, digest = counts[0], Digest(*counts[1:]) + Digest()
+        counted = self._count(batch)
+        target_tokens = counted.target_tokens
         if target_tokens == 0:
-            return StepOutcome(None, None, 0, digest, left_out="none of its sequences could be read")
+            return replace(counted, left_out="none of its sequences could be read")
         self._set_training(True)
         total = 0.0
         for number, micro_batch in enumerate(batch.micro_batches):
@@ -144,13 +149,25 @@ class Engine(ABC):
         failpoint("step", step=step)
         grad_norm = self._step(lr)
         if not math.isfinite(total):
-            return StepOutcome(None, None, target_tokens, digest, left_out=f"its loss is {total}")
+            return replace(counted, left_out=f"its loss is {total}")
         loss = total / target_tokens
         if not math.isfinite(grad_norm):
             is_overflow = self._scales_loss()
             why = "the loss scale was too large" if is_overflow else f"its gradient norm is {grad_norm}"
-            return StepOutcome(loss, None, target_tokens, digest, left_out=why, is_overflow=is_overflow)
-        return StepOutcome(loss, grad_norm, target_tokens, digest)
+            return replace(counted, loss=loss, left_out=why, is_overflow=is_overflow)
+        return replace(counted, loss=loss, grad_norm=grad_norm)
+
+    def _count(self, batch: StepBatch) -> StepOutcome:
+        """What is known of the step before it is computed, over all ranks."""
+        target_tokens, high, low, skipped, named = self.world.sum_integers(
+            [batch.target_tokens, batch.digest.high, batch.digest.low, batch.skipped_sequences, len(batch.bad_shards)]
+        )
+        # Names are exchanged only where there are any, which all ranks have just learned.
+        names = self.world.together(lambda: batch.bad_shards) if named else []
+        bad_shards = tuple(sorted(set(chain.from_iterable(names))))
+        return StepOutcome(
+            None, None, target_tokens, Digest(high, low) + Digest(), skipped_sequences=skipped, bad_shards=bad_shards
+        )
 
     def evaluate(self, micro_batches: Iterable[MicroBatch]) -> tuple[float, int]:
         """Sum of losses in nats, and number of targets, over all ranks' micro-batches; every rank has as many."""

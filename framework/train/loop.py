@@ -134,6 +134,8 @@ class TrainingLoop:
             outcome = self._engine.train_step(batch, lr)
             self._stop.step_done()
             tokens += 0 if outcome.left_out else outcome.target_tokens
+            if outcome.skipped_sequences:
+                self._events.note_skipped(step, self._cursors(step), outcome.skipped_sequences, outcome.bad_shards)
             self._guard_numbers(step, lr, outcome)
             taken = time.perf_counter() - began
             reserve = 2 * (max(self._slowest_step_seconds, taken) + self._slowest_save_seconds)
@@ -170,7 +172,7 @@ class TrainingLoop:
         if outcome.left_out is None or outcome.is_overflow:
             return
         self._left_out_in_a_row += 1
-        cursors = step_cursors(step - 1, self._config.engine.global_batch_size, rank=0, world_size=1)
+        cursors = self._cursors(step)
         self._events.note(
             "step_left_out",
             step,
@@ -185,6 +187,10 @@ class TrainingLoop:
                 fix="start again from the last checkpoint with a lower optimizer.lr or engine.precision=fp32; events.jsonl "
                 "names the sequences of each step",
             )
+
+    def _cursors(self, step: int) -> range:
+        """Of all ranks, in step ``step`` (from 1)."""
+        return step_cursors(step - 1, self._config.engine.global_batch_size, rank=0, world_size=1)
 
     def _compare_with_saved(self, record: StepRecord, start: Progress) -> None:
         """A checkpoint that was not taken over well shows in the first loss: half the way back to knowing nothing."""

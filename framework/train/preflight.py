@@ -122,7 +122,7 @@ def _fitting_checkpoint(config: Config, corpus: Corpus) -> CheckpointManifest | 
     if newest.data_fingerprint != corpus.data_fingerprint:
         raise RunDirError(
             f"run_dir {run_dir.path} was trained on other shards than those in {corpus.name}",
-            fix="point data.shards_dir to the shards it began with, or choose another run_dir",
+            fix="point data.shards_dir, or the parts of data.mixture, to the shards it began with, or choose another run_dir",
         )
     return newest
 

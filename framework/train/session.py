@@ -27,7 +27,7 @@ from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
 from framework.train import preflight
 from framework.train.evaluation import Evaluator
-from framework.train.events import EventLog
+from framework.train.events import EventLog, count_skipped_sequences
 from framework.train.hooks import ConsoleHook, RecordHook, StoryHook, TensorBoardHook, write_result
 from framework.train.loop import Progress, TrainingLoop
 from framework.train.spikes import SpikeHook
@@ -232,13 +232,15 @@ def _summarise(
     config: Config, run_dir: RunDir, world: World, size: _ModelSize, start: Progress, end: Progress, seconds: float
 ) -> dict[str, Any]:
     steps, evaluations = read_json_lines(run_dir.metrics), read_json_lines(run_dir.evaluations)
-    finished = {
+    finished: dict[str, Any] = {
         "status": "finished",
         "step": end.step,
         "tokens": end.tokens,
         "parameters": size.parameters,
         "world_size": world.world_size,
     }
+    if skipped := count_skipped_sequences(run_dir):
+        finished["skipped_sequences"] = skipped
     if not steps or not evaluations:  # a disk refused them to the end, or they were removed: the weights are there
         return finished
     rates = sorted(line["tokens_per_second"] for line in steps)
@@ -261,6 +263,8 @@ def _closing_words(config: Config, run_dir: RunDir, result: dict[str, Any]) -> s
     if "validation" not in result:
         return f"\nfinished {result['step']} steps; {run_dir.metrics} or {run_dir.evaluations} has no line to sum up"
     validation = result["validation"]
+    skipped = result.get("skipped_sequences", 0)
+    left_out = f"  left out     {skipped:,} sequences of bad shards, named in {run_dir.events}\n" if skipped else ""
     prompt = next(iter(config.train.sample_prompts), "Once upon a time")
     return (
         f"\nfinished {result['step']} steps, {result['tokens']:,} tokens, in {format_seconds(result['seconds_of_this_start'])}\n"
@@ -268,6 +272,7 @@ def _closing_words(config: Config, run_dir: RunDir, result: dict[str, Any]) -> s
         f"loss {validation['loss']:.4f}\n"
         f"  speed        {result['tokens_per_second_median']:,.0f} tokens/s, "
         f"{100 * result['data_wait_fraction']:.2f}% of it waiting for data\n"
+        f"{left_out}"
         f"  memory       {result['peak_memory_bytes'] / 2**30:.2f} GiB at the peak of a rank\n"
         f'  read         zerostream generate {config.run_dir} --prompt "{prompt}"\n'
         f"  watch        zerostream board {config.run_dir}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -133,6 +134,22 @@ def numerics_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
     return jobs
 
 
+def skipping_jobs(config: Path, shards: Path, folder: Path) -> dict[str, list[str]]:
+    """A bad shard that is left out, in a run that is not interrupted and in one that is stopped and started again."""
+    copy = folder / "shards"
+    shutil.copytree(shards, copy)
+    (copy / "train-000002.tar").unlink()
+    common = [f"data.shards_dir={copy}", "data.on_bad_shard=skip", f"train.max_steps={RESUMED_STEPS}"]
+    jobs: dict[str, list[str]] = {}
+    for engine in ("reference", "zero2"):
+        whole, cut = f"skips-{engine}", f"skips-cut-{engine}"
+        jobs[whole] = [str(config), f"run_dir={folder / whole}", *common, *engine_overrides(engine)]
+        cut_job = [str(config), f"run_dir={folder / cut}", *common, *engine_overrides(engine)]
+        jobs[f"{cut}-stopped"] = [*cut_job, f"train.stop_at_step={STOP_AT}"]
+        jobs[cut] = cut_job
+    return jobs
+
+
 def refused_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
     """What ranks must refuse together."""
     common = [str(config), f"run_dir={folder / 'reference'}"]
@@ -164,7 +181,7 @@ def start_ranks(nproc: int, jobs: dict[str, list[str]], folder: Path) -> Runs:
 
 
 @pytest.fixture(scope="session")
-def two_ranks(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def two_ranks(tiny_config: Path, tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("two_ranks")
     jobs = {
         **oracle_jobs(tiny_config, folder),
@@ -173,11 +190,13 @@ def two_ranks(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Ru
         **restart_jobs(tiny_config, folder),
         **numerics_jobs(tiny_config, folder),
         **refused_jobs(tiny_config, folder),
+        **skipping_jobs(tiny_config, tiny_shards, folder),
     }
     return start_ranks(2, jobs, folder)
 
 
 @pytest.fixture(scope="session")
-def one_rank(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def one_rank(tiny_config: Path, tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("one_rank")
-    return start_ranks(1, oracle_jobs(tiny_config, folder), folder)
+    jobs = {**oracle_jobs(tiny_config, folder), **skipping_jobs(tiny_config, tiny_shards, folder)}
+    return start_ranks(1, jobs, folder)

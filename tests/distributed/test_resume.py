@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from framework.checkpoint.manifest import CheckpointManifest, verify
+from framework.config.batch import BatchPlan
+from framework.data.corpus import local_corpus
+from framework.data.stream import TrainStream
 from framework.metrics.records import read_json_lines
 from framework.train.trained import evaluate_trained, load_trained
 from tests.distributed.conftest import ENGINES, MOVES, PRECISIONS, RESUMED_STEPS, STOP_AT, Runs
@@ -60,6 +65,37 @@ def test_another_micro_batch_goes_on_with_the_same_sequences(two_ranks: Runs) ->
     regrouped, whole = two_ranks.metrics("regrouped"), two_ranks.metrics("zero2")
     assert [line["batch_digest"] for line in regrouped] == [line["batch_digest"] for line in whole]
     assert [line["loss"] for line in regrouped] == pytest.approx([line["loss"] for line in whole], rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ["reference", "zero2"])
+def test_what_a_bad_shard_cost_is_counted_over_all_ranks_and_starts(
+    engine: str, one_rank: Runs, two_ranks: Runs
+) -> None:
+    seen = []
+    for runs in (one_rank, two_ranks):
+        bad = runs.folder / "shards" / "train-000002.tar"
+        expected = skipped_sequences_of(bad.parent, bad.name)
+        for name in (f"skips-{engine}", f"skips-cut-{engine}"):
+            assert len(runs.metrics(name)) == RESUMED_STEPS
+            events = read_json_lines(runs.path(name) / "events.jsonl")
+            assert {event["event"] for event in events} == {"sequences_skipped"}
+            assert {event["step"]: event["skipped_sequences"] for event in events} == expected
+            assert [event["cursors"] for event in events] == [[8 * (step - 1), 8 * step] for step in expected]
+            assert [event.get("bad_shards") for event in events] == [[str(bad)]] + [None] * (len(events) - 1)
+            result = json.loads((runs.path(name) / "result.json").read_text())
+            assert result["skipped_sequences"] == sum(expected.values()) > 0
+            seen.append(runs.metrics(name)[-1]["batch_digest"])
+    assert min(expected) <= STOP_AT < max(expected)  # on both sides of the stop
+    assert len(set(seen)) == 1
+    assert "skipped_sequences" not in json.loads((two_ranks.path(engine) / "result.json").read_text())
+
+
+def skipped_sequences_of(shards: Path, name: str) -> dict[int, int]:
+    """By step (from 1), how many sequences of shard ``name`` the run comes to, from the order function alone."""
+    plan = BatchPlan(1, 8, 1, 8, 64)
+    stream = TrainStream(local_corpus(shards, "skip"), plan, lanes=16, seed=1337, rank=0)
+    places = [stream.shard_at(stream.order.locate(cursor)).entry.name for cursor in range(8 * RESUMED_STEPS)]
+    return dict(sorted(Counter(cursor // 8 + 1 for cursor, place in enumerate(places) if place == name).items()))
 
 
 def test_dropout_was_on(two_ranks: Runs) -> None:

@@ -17,7 +17,7 @@ from framework.data.prepare import prepare
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED
 from framework.run_dir import RunDir
 from tests.faults.damage import SHARD_DAMAGES
-from tests.faults.oracle import events, judge_finished, judge_unfinished, other_digests
+from tests.faults.oracle import events, judge_finished, judge_unfinished, other_digests, skipped
 from tests.faults.scenario import UNDISTURBED, Scenario, Start, Verdict
 from tests.faults.starts import DEADLINE_SECONDS, Ended, Running, Zygote, start_launcher
 from tests.faults.trace import cut_power
@@ -160,6 +160,10 @@ class _Case:
             if self._take(finish, golden).exit_code != EXIT_PREEMPTED:
                 break
         judge_finished(self.run_dir, golden, verdict, same=scenario.same)
+        if scenario.shards and not skipped(golden)[1]:
+            verdict.problems.append(
+                "no sequence of the damaged shard was counted: the damage did not reach the run's way"
+            )
         if scenario.golden_failpoints:  # it left steps out; what it read must be what an undisturbed run reads
             plain = self._workshop.golden(scenario.overrides, scenario.golden_ranks)
             verdict.problems += other_digests(golden, plain)

@@ -38,6 +38,8 @@ def judge_finished(run_dir: Path, golden: Path, verdict: Verdict, *, same: str) 
             verdict.problems.append("the last checkpoint's weights or optimizer state differ from the golden run's")
     elif verdict.loss_difference > CLOSE_RELATIVE:
         verdict.problems.append(f"losses differ from the golden run's by {verdict.loss_difference:.2e} relative")
+    if skipped(run_dir) != skipped(golden):
+        verdict.problems.append("events.jsonl or result.json count other skipped sequences than the golden run's")
     verdict.problems += [f"{name} is missing" for name in ("result.json",) if not (run_dir / name).is_file()]
     verdict.problems += [f"{path.relative_to(run_dir)} was left over" for path in run_dir.rglob("*.tmp")]
     verdict.problems += [f"{path.relative_to(run_dir)} was left over" for path in run_dir.glob("heartbeats/*.json")]
@@ -82,6 +84,14 @@ def newest_whole_step(run_dir: Path) -> int:
 def events(run_dir: Path) -> list[dict[str, Any]]:
     """All lines of events.jsonl."""
     return read_json_lines(RunDir(run_dir).events)
+
+
+def skipped(run_dir: Path) -> tuple[list[dict[str, Any]], int]:
+    """What bad shards have cost each step, and the whole run."""
+    path = RunDir(run_dir).result
+    result = json.loads(path.read_text()) if path.is_file() else {}
+    steps = [event for event in events(run_dir) if event["event"] == "sequences_skipped"]
+    return steps, result.get("skipped_sequences", 0)
 
 
 def _metrics(run_dir: Path) -> list[dict[str, Any]]:

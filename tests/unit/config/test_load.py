@@ -198,6 +198,7 @@ def test_a_wrong_choice_is_refused_with_the_nearest(empty: Path, override: str, 
         (["engine.offload.parameters=true", "engine.zero_stage=2"], ["engine.offload.parameters", "zero_stage 2"]),
         (["engine.global_batch_size=10", "engine.micro_batch_size=4"], ["global_batch_size 10", "micro_batch_size 4"]),
         (["data.source=jsonl"], ["data.path", "jsonl"]),
+        (["data.remote=https://a", "data.mixture=[{shards_dir: a, weight: 1}]"], ["data.remote", "data.mixture"]),
         (["model.heads=7"], ["model.heads 7", "width 768"]),
         (["tokenizer.kind=pretrained"], ["tokenizer.path"]),
         (["tokenizer.path=gpt2"], ["tokenizer.path 'gpt2'", "pretrained"]),
@@ -216,6 +217,7 @@ def test_an_impossible_combination_is_refused_by_its_keys(empty: Path, overrides
         ["engine.offload.optimizer=true", "engine.zero_stage=1"],
         ["engine.offload.parameters=true", "engine.zero_stage=3"],
         ["data.source=of_a_plugin"],
+        ["data.mixture=[{shards_dir: a, weight: 1}, {shards_dir: b, weight: 1, remote: https://b}]"],
     ],
 )
 def test_the_neighbours_of_impossible_combinations_are_possible(empty: Path, overrides: list[str]) -> None:
@@ -343,6 +345,22 @@ def test_what_makes_another_run_is_refused_by_key_and_both_values(empty: Path, o
     key, _, value = override.partition("=")
     assert f"{key} {value.replace('1e-5', '1e-05')} (there: " in caught.value.cause
     assert "runs/a" in caught.value.cause
+
+
+def test_a_mixtures_weights_are_its_identity_and_its_folders_and_remotes_are_not(empty: Path) -> None:
+    here = load_config(empty, ["data.mixture=[{shards_dir: a, weight: 2}, {shards_dir: b, weight: 1}]"])
+    there = load_config(
+        empty,
+        ["data.mixture=[{shards_dir: c, weight: 2, remote: https://a}, {shards_dir: d, weight: 1, remote: s3://b}]"],
+    )
+    refuse_other_identity(there, here, Path("runs/a"))
+    assert identity_fingerprint(there) == identity_fingerprint(here)
+
+
+def test_a_remote_beside_a_mixture_is_to_be_named_in_its_parts(empty: Path) -> None:
+    error = refusal(empty, "data.remote=https://anna:secret@a", "data.mixture=[{shards_dir: a, weight: 1}]")
+    assert "`remote` in each part" in error.fix
+    assert "secret" not in str(error)
 
 
 def test_every_key_that_differs_is_named(empty: Path) -> None:

@@ -94,10 +94,14 @@ def test_a_part_without_a_manifest_is_refused(folders: tuple[Path, Path]) -> Non
         mixture_of((folders[0], 1), (folders[1], 1))
 
 
-def test_a_remote_beside_a_mixture_is_refused(folders: tuple[Path, Path]) -> None:
-    part = MixturePart(shards_dir=folders[0], weight=1)
-    with pytest.raises(ConfigError, match=r"data\.remote is set beside data\.mixture"):
-        load_corpus(DataConfig(mixture=(part,), remote="https://elsewhere/shards"))
+def test_a_cache_of_two_remotes_and_a_cache_that_is_read_as_local_are_refused(folders: tuple[Path, Path]) -> None:
+    def parts(*remotes: str | None) -> tuple[MixturePart, ...]:
+        return tuple(MixturePart(shards_dir=folders[0], weight=1, remote=remote) for remote in remotes)
+
+    for remotes in (("https://a/shards", "https://b/shards"), ("https://a/shards", None)):
+        with pytest.raises(ConfigError, match=r"two parts of data\.mixture have the shards_dir .*stories") as caught:
+            load_corpus(DataConfig(mixture=parts(*remotes)))
+        assert "shards_dir of its own" in caught.value.fix
 
 
 # --- Shards that are not what the manifest says, by name and size ---

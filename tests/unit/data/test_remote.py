@@ -8,90 +8,37 @@ import os
 import re
 import subprocess
 import sys
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
-import numpy as np
 import pytest
 
-from framework.config.batch import BatchPlan
 from framework.config.schema import DataConfig
 from framework.data.corpus import Corpus, Part, load_corpus, local_corpus
 from framework.data.manifest import MANIFEST_NAME, ShardEntry, ShardManifest, load_manifest
-from framework.data.remote import RemoteFolder, RemoteShards, Retry, open_cache
-from framework.data.stream import Prefetcher, StepBatch, TrainStream
+from framework.data.remote import RemoteFolder, Retry
+from framework.data.stream import Prefetcher
 from framework.errors import ConfigError, ShardError, StorageError
+from tests.remotes import (
+    BATCH,
+    LANES,
+    QUICK,
+    Server,
+    bytes_in,
+    cached,
+    corpus_of,
+    digests,
+    is_reading_ahead,
+    leftovers,
+    make_shards,
+    source_of,
+    stream_of,
+    wait_until,
+)
 
 WriteShards = Callable[..., ShardManifest]
-QUICK = Retry(attempts=4, first_wait_seconds=0.01, longest_wait_seconds=0.02, attempt_seconds=5.0)
-CONTEXT, LANES, BATCH = 8, 8, 8
-PLENTY = 10**9
-
-
-class Server:
-    """Serves a folder. ``faults`` holds, for a file, what happens to its next requests, one fault each."""
-
-    def __init__(self, folder: Path) -> None:
-        self.faults: dict[str, list[str]] = {}
-        self.asked: list[str] = []
-        self.hung_up: list[str] = []
-        self.let_go = threading.Event()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                name = self.path.removeprefix("/shards/")
-                server.asked.append(name)
-                fault = (server.faults.get(name) or [None]).pop(0)  # type: ignore[list-item]
-                if fault is None and not (folder / name).is_file():
-                    fault = "404"
-                if fault is not None and fault.isdigit():
-                    self.send_error(int(fault))
-                    return
-                content = (folder / name).read_bytes()
-                if fault == "wrong":
-                    content = bytes(byte ^ 1 for byte in content)
-                elif fault == "short":
-                    content = content[: len(content) // 2]
-                elif fault == "endless":
-                    content += bytes(50_000_000)
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if fault == "hang":
-                    server.let_go.wait(30)
-                try:
-                    self.wfile.write(content[: len(content) // 2] if fault == "cut" else content)
-                except OSError:
-                    server.hung_up.append(name)
-
-            def log_message(self, *arguments: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/shards"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        self.let_go.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def make_shards(shards: int = 12) -> list[list[list[int]]]:
-    random = np.random.default_rng(0)
-    return [
-        [random.integers(1, 60_000, size=random.integers(1, 30)).tolist() for _ in range(random.integers(3, 12))]
-        for _ in range(shards)
-    ]
 
 
 @pytest.fixture
@@ -111,35 +58,8 @@ def server(origin: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.close()
 
 
-def source_of(url: str, cache: Path, cache_bytes: int = PLENTY, retry: Retry = QUICK) -> RemoteShards:
-    remote = RemoteFolder(url, retry)
-    open_cache(remote, cache)
-    return RemoteShards(remote, cache, cache_bytes)
-
-
-def corpus_of(source: RemoteShards, cache: Path) -> Corpus:
-    return Corpus((Part(cache, load_manifest(cache), source),))
-
-
-def stream_of(corpus: Corpus, ranks: int = 1, rank: int = 0) -> TrainStream:
-    plan = BatchPlan(ranks, BATCH // ranks, 1, BATCH, CONTEXT)
-    return TrainStream(corpus, plan, lanes=LANES, seed=7, rank=rank)
-
-
-def digests(batches: Iterator[StepBatch], steps: int) -> list[str]:
-    return [str(batch.digest) for batch in itertools.islice(batches, steps)]
-
-
 def entries_of(origin: Path) -> dict[str, ShardEntry]:
     return {entry.name: entry for entry in load_manifest(origin).shards}
-
-
-def cached(cache: Path) -> set[str]:
-    return {path.name for path in cache.glob("*.tar")}
-
-
-def leftovers(cache: Path) -> list[str]:
-    return [path.name for path in cache.iterdir() if path.suffix in (".tmp", ".lock")]
 
 
 # --- The same sequences as from a disk ---
@@ -187,13 +107,6 @@ def test_a_rank_fetches_only_its_own_lanes_shards(server: Server, origin: Path, 
 # --- Ahead of need ---
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_the_next_shard_of_each_lane_is_there_before_the_lane(server: Server, origin: Path, tmp_path: Path) -> None:
     stream = stream_of(corpus_of(source_of(server.url, tmp_path / "cache"), tmp_path / "cache"))
     openings = list(itertools.islice(stream.openings(), LANES + 3))
@@ -202,7 +115,7 @@ def test_the_next_shard_of_each_lane_is_there_before_the_lane(server: Server, or
     next(batches)  # reads what the lanes begin with, the first LANES openings at most
     wait_until(lambda: set(names) <= cached(tmp_path / "cache"))
     batches.close()  # type: ignore[attr-defined]
-    wait_until(lambda: not [each for each in threading.enumerate() if each.name == "shard-ahead"])
+    wait_until(lambda: not is_reading_ahead())
 
 
 # --- A server that fails ---
@@ -308,7 +221,7 @@ def test_the_least_recently_read_shards_leave_and_the_bound_is_kept(
     assert entries[1].name not in cached(tmp_path / "cache")
     for entry in entries:
         source.read(entry)
-        assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar*")) <= bound
+        assert bytes_in(tmp_path / "cache") <= bound
         assert entry.name in cached(tmp_path / "cache")
 
 
@@ -335,8 +248,8 @@ def test_a_stream_through_a_cache_of_two_shards_reads_the_same(server: Server, o
     batches = stream_of(corpus).steps()
     assert digests(batches, 60) == expected
     batches.close()  # type: ignore[attr-defined]
-    wait_until(lambda: not [each for each in threading.enumerate() if each.name == "shard-ahead"])
-    assert sum(path.stat().st_size for path in (tmp_path / "cache").glob("*.tar*")) <= bound
+    wait_until(lambda: not is_reading_ahead())
+    assert bytes_in(tmp_path / "cache") <= bound
 
 
 def test_what_a_kill_left_half_written_is_removed(server: Server, origin: Path, tmp_path: Path) -> None:
@@ -379,9 +292,7 @@ def test_another_manifest_at_the_remote_is_refused_with_what_to_do(
     source_of(server.url, tmp_path / "cache")
     before = (tmp_path / "cache" / MANIFEST_NAME).read_bytes()
     write_shards(origin, make_shards(3))
-    with pytest.raises(
-        ShardError, match=re.escape(f"is not the one that data.shards_dir {tmp_path / 'cache'}")
-    ) as caught:
+    with pytest.raises(ShardError, match=re.escape(f"is not the one that shards_dir {tmp_path / 'cache'}")) as caught:
         source_of(server.url, tmp_path / "cache")
     assert f"remove {tmp_path / 'cache'}" in caught.value.fix
     assert (tmp_path / "cache" / MANIFEST_NAME).read_bytes() == before
@@ -443,3 +354,9 @@ def test_what_is_no_storage_is_refused(url: str, tmp_path: Path) -> None:
 def test_a_query_or_fragment_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="query or fragment"):
         RemoteFolder(url)
+
+
+def test_a_storage_whose_package_is_not_installed_is_refused_with_what_to_install() -> None:
+    with pytest.raises(ConfigError, match=r"data\.remote oci://shards cannot be opened: .*ocifs") as caught:
+        RemoteFolder("oci://shards")
+    assert "install what it names" in caught.value.fix

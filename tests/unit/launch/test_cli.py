@@ -120,6 +120,23 @@ def test_a_dry_run_without_shards_says_what_to_do_first(run_cli: RunCli, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_of_a_mixture_looks_at_each_part(
+    run_cli: RunCli, tiny_config: Path, tiny_shards: Path, tmp_path: Path
+) -> None:
+    def dry_run(first: str, second: str) -> Any:
+        return run_cli("train", tiny_config, f"run_dir={tmp_path / 'run'}", "engine.kind=reference",
+                       f"data.mixture=[{{weight: 1, {first}}}, {{weight: 1, {second}}}]", "--dry-run", "--json")  # fmt: skip
+
+    local = f"shards_dir: {tiny_shards}"
+    remote = f"shards_dir: {tmp_path / 'cache'}, remote: file://{tiny_shards}"
+    assert "epochs" in json.loads(dry_run(local, remote).out)["text"]
+    lacking = json.loads(dry_run(remote, f"shards_dir: {tmp_path / 'none'}").out)
+    assert f"no shards in {tmp_path / 'none'} yet" in lacking["text"]
+    manifest = tmp_path / "cache" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"vocab_size"', '"vocab"'))
+    assert dry_run(local, remote).code == 2
+
+
 # --- Errors ---
 
 

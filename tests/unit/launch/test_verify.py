@@ -182,9 +182,9 @@ def test_a_damaged_shard_is_found(run_cli: RunCli, shards: Path, damage: Damage,
 
 def test_what_a_cache_has_not_fetched_yet_is_said_to_be_no_loss(run_cli: RunCli, shards: Path) -> None:
     (shards / load_manifest(shards).shards[0].name).unlink()
-    assert "data.remote" not in run_cli("verify", shards).last_line
+    assert "remote" not in run_cli("verify", shards).last_line
     (shards / "prepare.journal.jsonl").unlink()
-    assert "in a cache of data.remote nothing has to be done" in run_cli("verify", shards).last_line
+    assert "in a cache of remote shards nothing has to be done" in run_cli("verify", shards).last_line
 
 
 def test_two_swapped_shards_are_both_found(run_cli: RunCli, shards: Path) -> None:

@@ -79,9 +79,7 @@ def _build(config_path: Path, overrides: list[str]) -> tuple[dict[str, float], A
     """The parts of a run as ``framework.train.session`` builds them, and the seconds each took."""
     from framework.checkpoint.store import CheckpointStore
     from framework.config import load_config
-    from framework.data.stream import TrainStream
     from framework.engine import build_engine, join_world
-    from framework.model.build import build_model
     from framework.train import preflight
 
     clock = _Clock()
@@ -91,12 +89,12 @@ def _build(config_path: Path, overrides: list[str]) -> tuple[dict[str, float], A
     world = join_world(600).__enter__()  # until the process ends
     world.barrier()
     clock.lap("rendezvous_seconds")
-    model = build_model(config, found.corpus.vocab_size, found.corpus.end_of_text_id)
+    model = found.recipe.build_model(found.recipe.tokenizer)
     clock.lap("model_seconds")
     engine = build_engine(config, found.plan, world, model)
     clock.lap("engine_seconds")
-    store = CheckpointStore(config, found.corpus.data_fingerprint, world)
-    stream = TrainStream(found.corpus, found.plan, lanes=config.data.lanes, seed=config.seed, rank=world.rank)
+    store = CheckpointStore(config, found.recipe.data_fingerprint, world)
+    stream = found.recipe.stream(found.plan, world.rank)
     return clock.laps, world, engine, store, stream
 
 
@@ -171,9 +169,9 @@ def _resume(config_path: Path, overrides: list[str]) -> None:
 
 
 def _import_as_a_rank_does() -> None:
-    import deepspeed  # noqa: F401
     import transformers.models.gpt2.modeling_gpt2  # noqa: F401
 
+    import framework.engine.deepspeed_engine
     import framework.train.session  # noqa: F401
 
 

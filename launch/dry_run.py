@@ -23,7 +23,7 @@ def describe_run(config: Config, ranks: int) -> dict[str, Any]:
         "run": f"{config.train.max_steps} steps, {tokens:,} tokens; evaluation every {config.train.eval_every_steps}, "
         f"checkpoint every {config.checkpoint.every_steps} steps (the newest {config.checkpoint.keep} stay)",
         "engine": _describe_engine(config),
-        **_describe_start(config, ranks, tokens),
+        **_describe_start(config, ranks),
     }
     return report
 
@@ -36,22 +36,24 @@ def _describe_engine(config: Config) -> str:
     return f"deepspeed ZeRO-{engine.zero_stage} ({shards[engine.zero_stage]}), {engine.precision}"
 
 
-def _describe_start(config: Config, ranks: int, tokens: int) -> dict[str, str]:
-    from framework.train.preflight import check
+def _describe_start(config: Config, ranks: int) -> dict[str, str]:
+    from framework.train.preflight import check, recipe_of
+    from framework.train.pretraining import Pretraining
 
-    for part in config.data.parts:
-        if part.remote is None and not part.shards_dir.exists():
-            return {"text": f"no shards in {part.shards_dir} yet: run `zerostream prepare` first"}
+    learns_from_shards = isinstance(recipe_of(config), Pretraining)
+    if learns_from_shards:
+        for part in config.data.parts:
+            if part.remote is None and not part.shards_dir.exists():
+                return {"text": f"no shards in {part.shards_dir} yet: run `zerostream prepare` first"}
     try:
         found = check(config, ranks)
     except ShardError as error:
         if all((part.shards_dir / "manifest.json").exists() for part in config.data.parts):
             raise
         return {"text": str(error)}
-    available = found.corpus.tokens("train")
     newest = found.newest_checkpoint
     return {
-        "text": f"{available:,} training tokens in {len(found.corpus.split('train'))} shards: {tokens / available:.2f} epochs",
+        "text": found.recipe.describe_data(found.plan),
         "start": _describe_resume(newest.step, config.train.max_steps) if newest else f"anew, into {config.run_dir}",
     }
 

@@ -10,10 +10,10 @@ from framework.engine.device import refuse_missing_device
 from framework.engine.engine import Engine
 from framework.engine.world import World
 from framework.errors import ConfigError
-from framework.model.language_model import LanguageModel
+from framework.model.loss_model import LossModel
 
 
-def build_engine(config: Config, plan: BatchPlan, world: World, model: LanguageModel) -> Engine:
+def build_engine(config: Config, plan: BatchPlan, world: World, model: LossModel) -> Engine:
     """Wraps ``model`` for training. All ranks must call it together.
 
     Raises:

@@ -25,7 +25,7 @@ from framework.data.stream import MicroBatch
 from framework.engine.deepspeed_config import deepspeed_config
 from framework.engine.engine import Engine, Held
 from framework.engine.world import World
-from framework.model.language_model import LanguageModel
+from framework.model.loss_model import LossModel
 from framework.optim.adamw import build_optimizer
 
 # DeepSpeed calls collectives by names that torch has since given up; who trains can do nothing about it.
@@ -35,7 +35,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distri
 class DeepSpeedEngine(Engine):
     """ZeRO stages 0 to 3 (Rajbhandari et al. 2020, arXiv:1910.02054), on GPUs over NCCL and on CPUs over gloo."""
 
-    def __init__(self, config: Config, plan: BatchPlan, world: World, model: LanguageModel) -> None:
+    def __init__(self, config: Config, plan: BatchPlan, world: World, model: LossModel) -> None:
         super().__init__(world, model)
         deepspeed_logger.setLevel(logging.WARNING)
         _use_gloo_alone()

@@ -28,7 +28,7 @@ import torch
 from framework.data.stream import IGNORED_TARGET, Digest, MicroBatch, StepBatch
 from framework.engine.world import World
 from framework.failpoints import Place, corrupted, failpoint
-from framework.model.language_model import LanguageModel
+from framework.model.loss_model import LossModel
 
 WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
 """Kinds of numbers that a checkpoint holds for each parameter: float32 weights, and AdamW's two moments."""
@@ -120,10 +120,10 @@ class Engine(ABC):
 
     Args:
         world: the ranks.
-        model: what ``log_probs`` and ``generate`` read; under ZeRO stage 3 its parameters are gathered on use.
+        model: what is trained, and what generation reads; under ZeRO stage 3 its parameters are gathered on use.
     """
 
-    def __init__(self, world: World, model: LanguageModel) -> None:
+    def __init__(self, world: World, model: LossModel) -> None:
         self.world = world
         self.model = model
 
@@ -179,11 +179,12 @@ class Engine(ABC):
     def fragments(self) -> Iterator[Fragment]:
         """This rank's share of the checkpoint, as views of what training goes on with. No collective.
 
-        All ranks' shares together hold every element of every parameter once. What is replicated is shared out evenly.
+        All ranks' shares together hold every element of every trained parameter once. What is replicated is shared out
+        evenly; what is frozen is as the model was built, and is not saved.
         """
         for held in self._held():
             share = self._share_of(held)
-            if share is None:
+            if share is None or held.optimized is None:
                 continue
             first, last = share
             yield Fragment(WEIGHT, held.name, held.start + first, held.weight[first:last])
@@ -200,9 +201,11 @@ class Engine(ABC):
         """
         with torch.no_grad(), self._writable():
             for held in self._held():
+                if held.optimized is None:
+                    continue
                 count = held.weight.numel()
                 held.weight.copy_(reader.read(WEIGHT, held.name, held.start, count))
-                if held.optimized is not None and reader.applied_steps:
+                if reader.applied_steps:
                     state = self._make_state(held.optimized, reader.applied_steps)
                     for kind in MOMENTS:
                         held.moment(state, kind).copy_(reader.read(kind, held.name, held.start, count))

@@ -12,7 +12,7 @@ from framework.config.schema import Config
 from framework.data.stream import MicroBatch
 from framework.engine.engine import Engine, Held
 from framework.engine.world import World
-from framework.model.language_model import LanguageModel
+from framework.model.loss_model import LossModel
 from framework.optim.adamw import build_optimizer
 
 _COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,7 +24,7 @@ class ReferenceEngine(Engine):
     In bf16 the forward reads a bfloat16 copy of the weights, as DeepSpeed's does; autograd casts its gradients back.
     """
 
-    def __init__(self, config: Config, world: World, model: LanguageModel) -> None:
+    def __init__(self, config: Config, world: World, model: LossModel) -> None:
         super().__init__(world, model.to(world.device))
         self._clip_norm = config.optimizer.clip_norm
         self._compute_dtype = _COMPUTE_DTYPES[config.engine.precision]

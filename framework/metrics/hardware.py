@@ -64,11 +64,19 @@ def _measure_matmul_flops(device: torch.device, dtype: torch.dtype, size: int = 
 
 
 def training_flops_per_token(
-    parameters: int, embedding_parameters: int, layers: int, width: int, context_length: int
+    parameters: int,
+    embedding_parameters: int,
+    layers: int,
+    width: int,
+    context_length: int,
+    *,
+    frozen_parameters: int = 0,
 ) -> float:
     """Forward and backward FLOPs of one token: 6 per weight in a matrix product, and 12 x layers x width x context for
-    attention (Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B). Look-ups count nothing, the output matrix does."""
-    return 6.0 * (parameters - embedding_parameters) + 12.0 * layers * width * context_length
+    attention (Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B). Look-ups count nothing, the output matrix does; a
+    frozen weight has no gradient of its own, and counts 4."""
+    in_products = parameters - embedding_parameters
+    return 6.0 * in_products - 2.0 * min(frozen_parameters, in_products) + 12.0 * layers * width * context_length
 
 
 def peak_memory_bytes(device: torch.device) -> int:

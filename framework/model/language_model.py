@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
-IGNORED_TARGET = -100
+from framework.model.loss_model import IGNORED_TARGET, LossModel
 
 
-class LanguageModel(nn.Module):
-    """A causal language model whose forward is its loss, so that engines and ``torch.compile`` see one function.
+class LanguageModel(LossModel):
+    """A causal language model.
 
     Args:
         transformer: ``transformer(input_ids=...)`` has ``.logits`` of [batch, sequence, padded vocabulary].
@@ -21,8 +21,7 @@ class LanguageModel(nn.Module):
     """
 
     def __init__(self, transformer: nn.Module, vocab_size: int) -> None:
-        super().__init__()
-        self.transformer = transformer
+        super().__init__(transformer)
         self.vocab_size = vocab_size
         # transformers' models keep keys and values unless told not to; a plugin's model need not know of that.
         self._options = {"use_cache": False} if hasattr(transformer, "config") else {}

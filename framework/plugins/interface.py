@@ -88,6 +88,9 @@ class Plugin:
     """Values of `data.source`: the documents of the training text (path None) or of `data.validation_path`, in order."""
     models: Mapping[str, ModelFactory] = field(default_factory=dict)
     """Values of `model.architecture`."""
+    recipe: Callable[[Config, Any], Any] | None = None
+    """What a run with this plugin learns, in place of pretraining on shards: makes a `framework.train.recipe.Recipe` from its
+    config and the validated options."""
     hooks: Callable[[Config, Any], list[Hook]] | None = None
     """Makes the hooks of a run from its config and the validated options."""
     metrics: Mapping[str, EvaluationMetric] = field(default_factory=dict)

@@ -48,7 +48,7 @@ def summarise_loss(config: Config, loss_sum: float, tokens: int, text_bytes_per_
 def evaluate_model(
     model: LanguageModel, config: Config, corpus: Corpus, max_sequences: int | None = None
 ) -> dict[str, float]:
-    """What ``Evaluator.evaluate`` gives, for a whole model in this process, without ranks."""
+    """What ``ShardEvaluator.evaluate`` gives, for a whole model in this process, without ranks."""
     micro_batches = validation_micro_batches(corpus, plan_batch(config, 1), rank=0, max_sequences=max_sequences)
     model.eval()
     device = next(model.parameters()).device
@@ -56,22 +56,20 @@ def evaluate_model(
     return summarise_loss(config, loss_sum, tokens, corpus.bytes_per_token("validation"))
 
 
-class Evaluator:
-    """Evaluates a run's engine. All ranks call every method together.
+class ShardEvaluator:
+    """Evaluates a run's engine on the validation shards. All ranks call every method together.
 
     Args:
         config: of the run.
         plan: the batch arithmetic of this start.
         corpus: the shards.
-        tokenizer: theirs.
         engine: what is evaluated.
     """
 
-    def __init__(self, config: Config, plan: BatchPlan, corpus: Corpus, tokenizer: Tokenizer, engine: Engine) -> None:
+    def __init__(self, config: Config, plan: BatchPlan, corpus: Corpus, engine: Engine) -> None:
         self._config = config
         self._plan = plan
         self._corpus = corpus
-        self._tokenizer = tokenizer
         self._engine = engine
 
     def evaluate(self, step: int) -> dict[str, float]:
@@ -85,22 +83,25 @@ class Evaluator:
         loss_sum, tokens = self._engine.evaluate(micro_batches)
         return summarise_loss(self._config, loss_sum, tokens, self._corpus.bytes_per_token("validation"))
 
-    def write_stories(self) -> list[str]:
-        """Continues each of ``train.sample_prompts``, the same way at every evaluation.
 
-        Every rank generates the same tokens: under ZeRO stage 3 each forward pass gathers the parameters from all.
-        """
-        self._engine.model.eval()
-        sampling = Sampling(temperature=0.8, top_k=50, max_tokens=self._config.train.sample_max_tokens, seed=0)
-        stories = []
-        for prompt in self._config.train.sample_prompts:
-            tokens = generate_tokens(
-                self._engine.model,
-                self._tokenizer.encode(prompt),
-                sampling,
-                context_length=self._config.model.context_length,
-                end_of_text_id=self._tokenizer.end_of_text_id,
-                agree=self._engine.world.integer_from_main,
-            )
-            stories.append(prompt + self._tokenizer.decode(list(tokens)))
-        return stories
+def write_stories(config: Config, tokenizer: Tokenizer, engine: Engine) -> list[str]:
+    """Continues each of ``train.sample_prompts``, the same way at every evaluation. All ranks call it together.
+
+    Every rank generates the same tokens: under ZeRO stage 3 each forward pass gathers the parameters from all.
+    """
+    model = engine.model
+    assert isinstance(model, LanguageModel)
+    model.eval()
+    sampling = Sampling(temperature=0.8, top_k=50, max_tokens=config.train.sample_max_tokens, seed=0)
+    stories = []
+    for prompt in config.train.sample_prompts:
+        tokens = generate_tokens(
+            model,
+            tokenizer.encode(prompt),
+            sampling,
+            context_length=config.model.context_length,
+            end_of_text_id=tokenizer.end_of_text_id,
+            agree=engine.world.integer_from_main,
+        )
+        stories.append(prompt + tokenizer.decode(list(tokens)))
+    return stories

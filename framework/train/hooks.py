@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from framework.config import Config, flatten, identity
+from framework.data.tokenizer import Tokenizer
 from framework.durable import write_durably
-from framework.engine import World
+from framework.engine import Engine
 from framework.metrics.console import Console
 from framework.metrics.patient import PatientFolder
 from framework.metrics.records import JsonLines
 from framework.metrics.tensorboard import TensorBoard
 from framework.plugins.interface import StepRecord
 from framework.run_dir import RunDir
-from framework.train.evaluation import Evaluator
+from framework.train.evaluation import write_stories
 
 
 class RecordHook:
@@ -116,10 +117,13 @@ class ConsoleHook:
 class StoryHook:
     """Stories from fixed prompts at every evaluation, into ``samples/`` and TensorBoard. On every rank."""
 
-    def __init__(self, run_dir: RunDir, evaluator: Evaluator, world: World, board: TensorBoardHook | None) -> None:
+    def __init__(
+        self, run_dir: RunDir, config: Config, tokenizer: Tokenizer, engine: Engine, board: TensorBoardHook | None
+    ) -> None:
         self._samples = PatientFolder(run_dir.samples, "metrics.write")
-        self._evaluator = evaluator
-        self._world = world
+        self._config = config
+        self._tokenizer = tokenizer
+        self._engine = engine
         self._board = board
 
     def on_start(self, step: int) -> None: ...
@@ -127,8 +131,8 @@ class StoryHook:
     def on_step(self, record: StepRecord) -> None: ...
 
     def on_evaluate(self, step: int, metrics: Mapping[str, float]) -> None:
-        stories = self._evaluator.write_stories()
-        if not self._world.is_main:
+        stories = write_stories(self._config, self._tokenizer, self._engine)
+        if not self._engine.world.is_main:
             return
         self._samples.put(f"step-{step:08d}.txt", ("\n\n---\n\n".join(stories) + "\n").encode(), step=step)
         if self._board is not None:

@@ -10,7 +10,6 @@ All ranks go through the same steps and agree on every decision: each depends on
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from framework.failpoints import failpoint
 from framework.metrics.hardware import peak_memory_bytes
 from framework.optim.schedule import learning_rate
 from framework.plugins.interface import Hook, StepRecord
-from framework.train.evaluation import Evaluator
 from framework.train.events import EventLog
+from framework.train.recipe import Evaluator
 from framework.train.stopping import StopRequest, describe_stop
 from framework.train.watch import Watch
 
@@ -65,7 +64,7 @@ class TrainingLoop:
         events: takes what was not planned.
         stop: knows when to end early.
         watch: ends a rank that stands still.
-        vocab_size: a loss of ln(vocab_size) is that of a model which knows nothing.
+        ignorant_loss: that of a model which knows nothing.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class TrainingLoop:
         events: EventLog,
         stop: StopRequest,
         watch: Watch,
-        vocab_size: int,
+        ignorant_loss: float,
     ) -> None:
         self._config = config
         self._engine = engine
@@ -91,7 +90,7 @@ class TrainingLoop:
         self._events = events
         self._stop = stop
         self._watch = watch
-        self._vocab_size = vocab_size
+        self._ignorant_loss = ignorant_loss
         self._left_out_in_a_row = 0
         self._slowest_step_seconds = 0.0
         self._slowest_save_seconds = 0.0
@@ -196,7 +195,7 @@ class TrainingLoop:
         """A checkpoint that was not taken over well shows in the first loss: half the way back to knowing nothing."""
         if start.loss is None or record.loss is None:
             return
-        limit = start.loss + max(0.5, (math.log(self._vocab_size) - start.loss) / 2)
+        limit = start.loss + max(0.5, (self._ignorant_loss - start.loss) / 2)
         if record.loss > limit:
             raise CheckpointError(
                 f"the first loss after resuming is {record.loss:.4f}, and was {start.loss:.4f} when it was saved",

@@ -13,15 +13,13 @@ from framework.checkpoint.manifest import CheckpointManifest
 from framework.checkpoint.manifest import load_manifest as load_checkpoint_manifest
 from framework.config import BatchPlan, Config, build_config, identity_fingerprint, plan_batch, refuse_other_identity
 from framework.config.load import read_yaml
-from framework.data.corpus import Corpus, load_corpus, refuse_odd_shards
-from framework.data.tokenizer import Tokenizer, build_tokenizer, load_tokenizer
 from framework.durable import is_locked, only_one_writer, storage_errors, temporary_of
-from framework.errors import CheckpointError, ConfigError, PluginError, RunDirError, ShardError, TokenizerError
+from framework.errors import CheckpointError, ConfigError, PluginError, RunDirError
 from framework.metrics.records import read_last_json_lines
 from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
-
-_POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
+from framework.train.pretraining import Pretraining
+from framework.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,7 @@ class Preflight:
     """What was found to fit together."""
 
     plan: BatchPlan
-    corpus: Corpus
-    tokenizer: Tokenizer
+    recipe: Recipe
     newest_checkpoint: CheckpointManifest | None
     """By its manifest alone; its files are verified when it is loaded."""
 
@@ -42,61 +39,29 @@ def check(config: Config, ranks: int) -> Preflight:
         UserError: with the cause and the remedy; its children say what kind of thing does not fit.
     """
     plan = plan_batch(config, ranks)
-    brought = {name for active in active_plugins(config) for name in active.plugin.models}
-    if config.model.architecture not in brought:
-        _refuse_odd_architecture(config)
-    _refuse_long_sequences(config)
-    corpus = load_corpus(config.data)
-    tokenizer = _matching_tokenizer(config, corpus)
-    refuse_odd_shards(corpus)
-    return Preflight(plan, corpus, tokenizer, _fitting_checkpoint(config, corpus))
+    recipe = recipe_of(config)
+    recipe.check()
+    return Preflight(plan, recipe, _fitting_checkpoint(config, recipe))
 
 
-def _refuse_odd_architecture(config: Config) -> None:
-    """Only what is not plain GPT-2 needs transformers to be asked, which takes seconds."""
-    if config.model.architecture != "gpt2" or config.model.overrides:
-        from framework.model.build import transformers_config
+def recipe_of(config: Config) -> Recipe:
+    """What the run of this config learns: pretraining, unless one of its plugins brings a recipe.
 
-        transformers_config(config.model, vocab_size=config.tokenizer.vocab_size or 1, end_of_text_id=0)
-
-
-def _refuse_long_sequences(config: Config) -> None:
-    for key in _POSITION_KEYS:
-        positions = config.model.overrides.get(key)
-        if isinstance(positions, int) and positions < config.model.context_length:
-            raise ConfigError(
-                f"model.context_length {config.model.context_length} is beyond the model's model.overrides.{key} {positions}",
-                fix=f"set model.context_length to {positions} or less, or remove the override",
-            )
-
-
-def _matching_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
-    folder = corpus.tokenizer_folder
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.fingerprint != corpus.tokenizer_fingerprint:
-        raise TokenizerError(
-            f"{folder} is not the tokenizer that wrote the shards ({tokenizer.fingerprint[:12]}, not "
-            f"{corpus.tokenizer_fingerprint[:12]})",
-            fix="put the shards' own tokenizer back, or prepare the shards again",
-        )
-    wanted = config.tokenizer.vocab_size
-    if wanted is not None and wanted != corpus.vocab_size:
-        raise ShardError(
-            f"tokenizer.vocab_size is {wanted}, but the shards in {corpus.name} have {corpus.vocab_size} tokens",
-            fix=f"set tokenizer.vocab_size={corpus.vocab_size}, or prepare shards for {wanted} into another data.shards_dir",
-        )
-    if config.tokenizer.kind == "pretrained" and Path(str(config.tokenizer.path)).exists():
-        mine = build_tokenizer(config, documents=())
-        if mine.fingerprint != corpus.tokenizer_fingerprint:
-            raise TokenizerError(
-                f"tokenizer.path {config.tokenizer.path} ({mine.vocab_size} tokens) is not the tokenizer of the shards in "
-                f"{corpus.name} ({corpus.vocab_size} tokens)",
-                fix="prepare the shards again with it into another data.shards_dir, or name the shards' tokenizer",
-            )
-    return tokenizer
+    Raises:
+        PluginError: two of them do.
+    """
+    brought = [active for active in active_plugins(config) if active.plugin.recipe is not None]
+    if len(brought) > 1:
+        names = " and ".join(active.plugin.name for active in brought)
+        raise PluginError(f"plugins {names} both decide what the run learns", fix="name one of them in the config")
+    for active in brought:
+        assert active.plugin.recipe is not None
+        recipe: Recipe = active.plugin.recipe(config, active.options)
+        return recipe
+    return Pretraining(config)
 
 
-def _fitting_checkpoint(config: Config, corpus: Corpus) -> CheckpointManifest | None:
+def _fitting_checkpoint(config: Config, recipe: Recipe) -> CheckpointManifest | None:
     run_dir = RunDir(config.run_dir)
     if run_dir.config.exists():
         refuse_other_identity(config, read_run_config(config.run_dir), config.run_dir)
@@ -119,10 +84,10 @@ def _fitting_checkpoint(config: Config, corpus: Corpus) -> CheckpointManifest | 
             f"the checkpoint of step {newest.step} in {config.run_dir} belongs to another run",
             fix="remove that checkpoint, or choose another run_dir",
         )
-    if newest.data_fingerprint != corpus.data_fingerprint:
+    if newest.data_fingerprint != recipe.data_fingerprint:
         raise RunDirError(
-            f"run_dir {run_dir.path} was trained on other shards than those in {corpus.name}",
-            fix="point data.shards_dir, or the parts of data.mixture, to the shards it began with, or choose another run_dir",
+            f"run_dir {run_dir.path} was trained on other {recipe.data_kind} than those in {recipe.data_name}",
+            fix=f"{recipe.restore_data_fix}, or choose another run_dir",
         )
     return newest
 

@@ -12,25 +12,23 @@ import torch
 
 from framework.checkpoint.store import CheckpointStore
 from framework.config import Config, dump_config
-from framework.data.stream import Prefetcher, TrainStream
-from framework.data.tokenizer import Tokenizer
+from framework.data.stream import Prefetcher
 from framework.durable import only_one_writer, storage_errors, write_durably
 from framework.engine import Engine, World, build_engine, join_world
 from framework.failpoints import failpoint
 from framework.metrics.console import Console, format_seconds
 from framework.metrics.hardware import describe_environment, peak_flops, training_flops_per_token
 from framework.metrics.records import read_json_lines
-from framework.model.build import build_model, count_parameters
-from framework.model.language_model import LanguageModel
+from framework.model.build import count_parameters
+from framework.model.loss_model import LossModel
 from framework.plugins.interface import Hook
 from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
 from framework.train import preflight
-from framework.train.evaluation import Evaluator
 from framework.train.events import EventLog, count_skipped_sequences
-from framework.train.hooks import ConsoleHook, RecordHook, StoryHook, TensorBoardHook, write_result
+from framework.train.hooks import ConsoleHook, RecordHook, TensorBoardHook, write_result
 from framework.train.loop import Progress, TrainingLoop
-from framework.train.spikes import SpikeHook
+from framework.train.recipe import Recipe
 from framework.train.stopping import StopRequest
 from framework.train.watch import Watch
 
@@ -64,42 +62,33 @@ def train(config: Config, stop: StopRequest) -> None:
         world.from_main(lambda: _fence(run_dir, stack))
         if world.is_main:
             watch.forget_gone(world.world_size)
-        model = build_model(config, found.corpus.vocab_size, found.corpus.end_of_text_id)
+        recipe = found.recipe
+        model = recipe.build_model(recipe.tokenizer)
         size = _ModelSize(config, model)
         engine = build_engine(config, found.plan, world, model)
-        checkpoints = CheckpointStore(config, found.corpus.data_fingerprint, world)
+        checkpoints = CheckpointStore(config, recipe.data_fingerprint, world)
         world.from_main(
-            lambda: _open_run_dir(
-                config, run_dir, found.tokenizer, describe_environment(world.world_size, world.device)
-            )
+            lambda: _open_run_dir(config, run_dir, recipe, describe_environment(world.world_size, world.device))
         )
         start = _resume(run_dir, checkpoints, engine)
         if world.is_main:
             console.say(_headline(config, found, size, world, start))
         if start.step >= config.train.max_steps:
-            world.from_main(lambda: _write_missing_result(config, run_dir, world, size, start))
+            world.from_main(lambda: _write_missing_result(run_dir, world, size, start))
             if world.is_main:
                 console.say(f"nothing to do: this run has taken its {config.train.max_steps} steps")
             return
         world.from_main(lambda: run_dir.result.unlink(missing_ok=True))
-        stream = TrainStream(
-            found.corpus,
-            found.plan,
-            lanes=config.data.lanes,
-            seed=config.seed,
-            rank=world.rank,
-        )
+        stream = recipe.stream(found.plan, world.rank)
         batches = stack.enter_context(
             Prefetcher(
                 stream.steps(start.step), depth=config.data.prefetch_steps, pin_memory=world.device.type == "cuda"
             )
         )
-        evaluator = Evaluator(config, found.plan, found.corpus, found.tokenizer, engine)
-        hooks = _make_hooks(config, world, size, start, console, evaluator)
+        evaluator = recipe.evaluator(found.plan, engine)
         events = EventLog(run_dir, start.step, console.say, is_main=world.is_main)
         stack.callback(events.close)
-        if world.is_main:
-            hooks.append(SpikeHook(run_dir, events, stream))
+        hooks = _make_hooks(config, found, size, start, console, engine, events)
         watch.expect("start", start.step, deadlines.start_timeout_seconds)
         began = time.perf_counter()
         end = TrainingLoop(
@@ -112,14 +101,14 @@ def train(config: Config, stop: StopRequest) -> None:
             events,
             stop,
             watch,
-            found.corpus.vocab_size,
+            recipe.ignorant_loss,
         ).run(start)
         failpoint("shutdown")
         seconds = time.perf_counter() - began
         if world.is_main:
-            result = _summarise(config, run_dir, world, size, start, end, seconds)
+            result = _summarise(run_dir, world, size, start, end, seconds)
             write_result(run_dir, result)
-            console.say(_closing_words(config, run_dir, result))
+            console.say(_closing_words(recipe, run_dir, result))
 
 
 def _fence(run_dir: RunDir, stack: ExitStack) -> None:
@@ -132,15 +121,27 @@ def _fence(run_dir: RunDir, stack: ExitStack) -> None:
 class _ModelSize:
     """Parameters and FLOPs, counted before ZeRO stage 3 partitions them away."""
 
-    def __init__(self, config: Config, model: LanguageModel) -> None:
-        self.parameters = count_parameters(model)
+    def __init__(self, config: Config, model: LossModel) -> None:
+        self.trainable = count_parameters(model)
+        self.parameters = sum(parameter.numel() for parameter in model.parameters())
         embeddings = _look_up_parameters(model)
         self.flops_per_token = training_flops_per_token(
-            self.parameters, embeddings, config.model.layers, config.model.width, config.model.context_length
+            self.parameters,
+            embeddings,
+            config.model.layers,
+            config.model.width,
+            config.model.context_length,
+            frozen_parameters=self.parameters - self.trainable,
         )
 
+    def __str__(self) -> str:
+        whole = f"{self.parameters / 1e6:.1f}M parameters"
+        if self.trainable == self.parameters:
+            return whole
+        return f"{whole}, {self.trainable:,} of them trained ({self.trainable / self.parameters:.2%})"
 
-def _look_up_parameters(model: LanguageModel) -> int:
+
+def _look_up_parameters(model: LossModel) -> int:
     """Weights that are only looked up; an embedding that is also the output matrix takes part in a product."""
     output = getattr(model.transformer, "get_output_embeddings", lambda: None)()
     embeddings = {module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)}
@@ -165,11 +166,12 @@ def _compute_the_same_every_time() -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _open_run_dir(config: Config, run_dir: RunDir, tokenizer: Tokenizer, environment: dict[str, Any]) -> None:
+def _open_run_dir(config: Config, run_dir: RunDir, recipe: Recipe, environment: dict[str, Any]) -> None:
     # First of all: without it, what a kill leaves behind would look like somebody else's folder.
     write_durably(run_dir.config, dump_config(config).encode())
     write_durably(run_dir.environment, (json.dumps(environment, indent=1) + "\n").encode())
-    tokenizer.save(run_dir.tokenizer)
+    recipe.tokenizer.save(run_dir.tokenizer)
+    recipe.save_for_use(run_dir)
     with storage_errors(run_dir.checkpoints):
         run_dir.checkpoints.mkdir(exist_ok=True)
 
@@ -182,20 +184,22 @@ def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Pr
     return Progress(manifest.step, manifest.tokens, manifest.train_loss)
 
 
-def _write_missing_result(config: Config, run_dir: RunDir, world: World, size: _ModelSize, end: Progress) -> None:
+def _write_missing_result(run_dir: RunDir, world: World, size: _ModelSize, end: Progress) -> None:
     """A run that was killed between its last checkpoint and its result gets it now."""
     if not run_dir.result.exists():
-        write_result(run_dir, _summarise(config, run_dir, world, size, end, end, 0.0))
+        write_result(run_dir, _summarise(run_dir, world, size, end, end, 0.0))
 
 
 def _make_hooks(
     config: Config,
-    world: World,
+    found: preflight.Preflight,
     size: _ModelSize,
     start: Progress,
     console: Console,
-    evaluator: Evaluator,
+    engine: Engine,
+    events: EventLog,
 ) -> list[Hook]:
+    world = engine.world
     hooks: list[Hook] = []
     run_dir = RunDir(config.run_dir)
     board = None
@@ -205,7 +209,7 @@ def _make_hooks(
             rate = peak_flops(world.device, config.engine.precision) * world.world_size
             board = TensorBoardHook(config, start.step, size.flops_per_token, rate)
         hooks.append(ConsoleHook(config, console))
-    hooks.append(StoryHook(run_dir, evaluator, world, board))
+    hooks += found.recipe.hooks(found.plan, engine, board, events)
     if board is not None:
         hooks.append(board)
     for active in active_plugins(config):
@@ -217,19 +221,17 @@ def _make_hooks(
 def _headline(config: Config, found: preflight.Preflight, size: _ModelSize, world: World, start: Progress) -> str:
     engine = config.engine
     name = f"deepspeed ZeRO-{engine.zero_stage}" if engine.kind == "deepspeed" else "reference engine"
-    begin = f"going on at step {start.step}" if start.step else "from random weights"
+    begin = f"going on at step {start.step}" if start.step else found.recipe.beginning
     return (
-        f"{config.model.architecture} with {size.parameters / 1e6:.1f}M parameters, {begin}; {name}, {engine.precision}, "
+        f"{config.model.architecture} with {size}, {begin}; {name}, {engine.precision}, "
         f"{world.world_size} ranks on {world.device.type}\n"
         f"step: {found.plan}\n"
-        f"text: {found.corpus.tokens('train'):,} training tokens, "
-        f"{found.plan.tokens_per_step * config.train.max_steps / found.corpus.tokens('train'):.2f} epochs in "
-        f"{config.train.max_steps} steps; watch with `zerostream board {config.run_dir}`"
+        f"text: {found.recipe.describe_data(found.plan)}; watch with `zerostream board {config.run_dir}`"
     )
 
 
 def _summarise(
-    config: Config, run_dir: RunDir, world: World, size: _ModelSize, start: Progress, end: Progress, seconds: float
+    run_dir: RunDir, world: World, size: _ModelSize, start: Progress, end: Progress, seconds: float
 ) -> dict[str, Any]:
     steps, evaluations = read_json_lines(run_dir.metrics), read_json_lines(run_dir.evaluations)
     finished: dict[str, Any] = {
@@ -237,6 +239,7 @@ def _summarise(
         "step": end.step,
         "tokens": end.tokens,
         "parameters": size.parameters,
+        "trainable_parameters": size.trainable,
         "world_size": world.world_size,
     }
     if skipped := count_skipped_sequences(run_dir):
@@ -259,22 +262,23 @@ def _summarise(
     }
 
 
-def _closing_words(config: Config, run_dir: RunDir, result: dict[str, Any]) -> str:
+def _closing_words(recipe: Recipe, run_dir: RunDir, result: dict[str, Any]) -> str:
     if "validation" not in result:
         return f"\nfinished {result['step']} steps; {run_dir.metrics} or {run_dir.evaluations} has no line to sum up"
-    validation = result["validation"]
-    skipped = result.get("skipped_sequences", 0)
-    left_out = f"  left out     {skipped:,} sequences of bad shards, named in {run_dir.events}\n" if skipped else ""
-    prompt = next(iter(config.train.sample_prompts), "Once upon a time")
-    return (
-        f"\nfinished {result['step']} steps, {result['tokens']:,} tokens, in {format_seconds(result['seconds_of_this_start'])}\n"
-        f"  validation   {validation['bits_per_byte']:.4f} bits per byte, perplexity {validation['perplexity']:.2f}, "
-        f"loss {validation['loss']:.4f}\n"
-        f"  speed        {result['tokens_per_second_median']:,.0f} tokens/s, "
-        f"{100 * result['data_wait_fraction']:.2f}% of it waiting for data\n"
-        f"{left_out}"
-        f"  memory       {result['peak_memory_bytes'] / 2**30:.2f} GiB at the peak of a rank\n"
-        f'  read         zerostream generate {config.run_dir} --prompt "{prompt}"\n'
-        f"  watch        zerostream board {config.run_dir}\n"
-        f"  take away    zerostream export {config.run_dir} DIR"
+    of_recipe = recipe.closing_lines(result["validation"])
+    lines = [
+        of_recipe[0],
+        (
+            "speed",
+            f"{result['tokens_per_second_median']:,.0f} {recipe.unit}/s, {100 * result['data_wait_fraction']:.2f}% of it waiting "
+            "for data",
+        ),
+        ("memory", f"{result['peak_memory_bytes'] / 2**30:.2f} GiB at the peak of a rank"),
+        *of_recipe[1:],
+    ]
+    if skipped := result.get("skipped_sequences", 0):
+        lines.append(("left out", f"{skipped:,} sequences of bad shards, named in {run_dir.events}"))
+    took = format_seconds(result["seconds_of_this_start"])
+    return f"\nfinished {result['step']} steps, {result['tokens']:,} {recipe.unit}, in {took}\n" + "\n".join(
+        f"  {word:<12} {text}" for word, text in lines
     )

@@ -83,8 +83,8 @@ def test_what_fits_is_reported(tiny_config: Path, overrides: list[str]) -> None:
     config = load_config(tiny_config, overrides)
     found = check(config, 2)
     assert (found.plan.ranks, found.plan.accumulation_steps) == (2, 1)
-    assert [part.manifest for part in found.corpus.parts] == [load_manifest(config.data.shards_dir)]
-    assert found.tokenizer.fingerprint == found.corpus.tokenizer_fingerprint
+    assert [part.manifest for part in found.recipe.corpus.parts] == [load_manifest(config.data.shards_dir)]
+    assert found.recipe.tokenizer.fingerprint == found.recipe.corpus.tokenizer_fingerprint
     assert found.newest_checkpoint is None
     assert not config.run_dir.exists()
 
@@ -200,7 +200,7 @@ def test_odd_shards_are_left_to_the_run_where_they_are_skipped(
     (shards / "train-000001.tar").unlink()
     os.truncate(shards / "train-000002.tar", 512)
     found = check(load_config(tiny_config, [*overrides, "data.on_bad_shard=skip"]), 1)
-    assert found.corpus.on_bad_shard == "skip"
+    assert found.recipe.corpus.on_bad_shard == "skip"
 
 
 def test_a_mixture_belongs_to_its_weights_and_not_to_its_folders(
@@ -212,9 +212,9 @@ def test_a_mixture_belongs_to_its_weights_and_not_to_its_folders(
 
     begun = mixture(shards, 2, 1)
     found = check(begun, 1)
-    assert [part.share for part in found.corpus.parts] == [2, 1]
+    assert [part.share for part in found.recipe.corpus.parts] == [2, 1]
     begin_run(begun)
-    add_checkpoint(begun, data_fingerprint=found.corpus.data_fingerprint)
+    add_checkpoint(begun, data_fingerprint=found.recipe.corpus.data_fingerprint)
     assert "data.mixture [3.0, 1.0]" in refuse(mixture(shards, 3, 1), RunDirError).cause
     assert check(mixture(shards.rename(tmp_path / "moved"), 2, 1), 1).newest_checkpoint is not None
 
@@ -224,8 +224,8 @@ def test_a_remotes_manifest_and_tokenizer_are_fetched_and_its_shards_are_not(
 ) -> None:
     remote = [*overrides, f"data.remote=file://{shards}", f"data.shards_dir={tmp_path / 'cache'}"]
     found = check(load_config(tiny_config, remote), 1)
-    assert found.corpus.data_fingerprint == load_manifest(shards).data_fingerprint
-    assert found.tokenizer.vocab_size == 512
+    assert found.recipe.corpus.data_fingerprint == load_manifest(shards).data_fingerprint
+    assert found.recipe.tokenizer.vocab_size == 512
     fetched = sorted(str(path.relative_to(tmp_path / "cache")) for path in (tmp_path / "cache").rglob("*.*"))
     assert fetched == ["manifest.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"]
 
@@ -281,7 +281,7 @@ def test_the_shards_own_tokenizer_given_as_pretrained_fits(
     tiny_config: Path, overrides: list[str], shards: Path
 ) -> None:
     pretrained = ["tokenizer.kind=pretrained", f"tokenizer.path={shards / 'tokenizer'}"]
-    assert check(load_config(tiny_config, [*overrides, *pretrained]), 1).tokenizer.vocab_size == 512
+    assert check(load_config(tiny_config, [*overrides, *pretrained]), 1).recipe.tokenizer.vocab_size == 512
 
 
 # --- Run directory ---

@@ -129,7 +129,7 @@ def build_tokenizer(config: Config, documents: Iterable[str]) -> Tokenizer:
         _refuse_other_size(tokenizer, config, "the text yields")
         return tokenizer
     assert config.tokenizer.path  # the schema demands it
-    tokenizer = _load_pretrained(config.tokenizer.path)
+    tokenizer = load_pretrained(config.tokenizer.path)
     _refuse_other_size(tokenizer, config, f"{config.tokenizer.path} has")
     return tokenizer
 
@@ -198,7 +198,12 @@ def _byte_level(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     return backend
 
 
-def _load_pretrained(path: str) -> Tokenizer:
+def load_pretrained(path: str) -> Tokenizer:
+    """The tokenizer of a folder, or of a hub name.
+
+    Raises:
+        TokenizerError: there is none, or it has no end-of-text.
+    """
     folder = Path(path).expanduser()
     if folder.is_dir():
         return load_tokenizer(folder)

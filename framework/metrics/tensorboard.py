@@ -10,7 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+import numpy as np
+import numpy.typing as npt
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import summary
@@ -47,6 +51,10 @@ class TensorBoard:
     def text(self, step: int, name: str, text: str) -> None:
         """A text, shown as written."""
         self._write(Event(step=step, summary=summary.text(name, text.replace("\n", "  \n"))))
+
+    def image(self, step: int, name: str, image: npt.NDArray[np.uint8]) -> None:
+        """A picture, [height, width, 3] uint8."""
+        self._write(Event(step=step, summary=summary.image(name, image, dataformats="HWC")))
 
     def hyper_parameters(self, values: Mapping[str, bool | int | float | str], metrics: Mapping[str, float]) -> None:
         """The run's row in the HPARAMS tab."""

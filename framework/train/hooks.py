@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from framework.config import Config, flatten, identity
 from framework.data.tokenizer import Tokenizer
 from framework.durable import write_durably
@@ -84,6 +87,10 @@ class TensorBoardHook:
         """The samples of an evaluation."""
         for number, story in enumerate(stories):
             self._board.text(step, f"stories/{number}", story)
+
+    def show_image(self, step: int, name: str, image: npt.NDArray[np.uint8]) -> None:
+        """A picture, [height, width, 3] uint8."""
+        self._board.image(step, name, image)
 
     def on_finish(self, step: int) -> None:
         if step == self._config.train.max_steps and self._last_evaluation:

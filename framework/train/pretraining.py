@@ -70,7 +70,7 @@ class Pretraining(Recipe):
             f"{plan.tokens_per_step * steps / tokens:.2f} epochs in {steps} steps"
         )
 
-    def build_model(self, tokenizer: Tokenizer) -> LanguageModel:
+    def build_model(self, tokenizer: Tokenizer, used_from: RunDir | None = None) -> LanguageModel:
         from framework.model.build import build_model
 
         return build_model(self.config, tokenizer.vocab_size, tokenizer.end_of_text_id)

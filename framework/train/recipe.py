@@ -89,11 +89,12 @@ class Recipe(ABC):
         """How much there is, and how often the run goes through it."""
 
     @abstractmethod
-    def build_model(self, tokenizer: Tokenizer) -> LossModel:
-        """The model before the first step, the same on every rank. Reads no training data.
+    def build_model(self, tokenizer: Tokenizer, used_from: RunDir | None = None) -> LossModel:
+        """The model before the first step, the same on every rank.
 
         Args:
-            tokenizer: of the run; from its own folder when it is only used, not trained.
+            tokenizer: of the run.
+            used_from: the run's directory when the model is not to be trained, but used: then no data is read.
         """
 
     @abstractmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from framework.config.schema import Section
+from framework.config.schema import Probability, Section
 
 MAX_SPLIT_SEED = 2**32 - 1
 """NumPy's legacy generator, which scikit-learn shuffles with, takes 32 bits."""
@@ -131,4 +131,87 @@ class LabelledDataOptions(Section):
             raise ValueError(f"train_rows {self.train_rows} cuts between rows, but split is 'groups'; use split 'rows'")
         if self.group_field is not None and self.split != "groups":
             raise ValueError(f"group_field {self.group_field!r} is given, but split is 'rows'; use split 'groups'")
+        return self
+
+
+class PromptDataOptions(Section):
+    """Texts to go on from: prompts and their completions, or whole texts."""
+
+    source: Literal["csv", "jsonl", "parquet", "hub"] = "jsonl"
+    """Format of the files."""
+    path: str | None = None
+    """The file; for `hub` the dataset's name."""
+    test_path: str | None = None
+    """A file to evaluate on; without it, `test_fraction` of the rows is held out by the hash of their text."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the rows that is held out; equal texts stay together."""
+    prompt_field: str | None = None
+    """Column of the prompt; None: the text is learned whole."""
+    text_field: str = "text"
+    """Column of the completion, or of the whole text."""
+    learn_prompt: bool = False
+    """Whether the prompt's own tokens are targets as well; otherwise only the completion and its end are."""
+    encoding: str = "utf-8"
+    """Encoding of `csv` and `jsonl` files; a byte-order mark is dropped."""
+    hub_config: str | None = None
+    """For `hub`: the dataset's configuration name."""
+    hub_split: str = "train"
+    """For `hub`: the split to read."""
+
+    @model_validator(mode="after")
+    def _path_is_given(self) -> Self:
+        if self.path is None:
+            raise ValueError(f"path is missing for source {self.source}")
+        return self
+
+
+class AdapterOptions(Section):
+    """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), as peft makes them."""
+
+    rank: PositiveInt = 8
+    """Inner size of each adapter."""
+    alpha: PositiveFloat = 16.0
+    """An adapter's output is scaled by alpha / rank, with `rslora` by alpha / sqrt(rank)."""
+    dropout: Probability = 0.0
+    """Dropout of what an adapter reads."""
+    targets: tuple[str, ...] = ("all-linear",)
+    """Last parts of the names of the modules that get one, such as `c_attn` or `q_proj`; `all-linear` is every projection
+    (`Conv1D` of GPT-2, `Linear` of others) but the output."""
+    rslora: bool = False
+    """Rank-stabilised scaling (Kalajdzievski 2023, arXiv:2312.03732)."""
+    dora: bool = False
+    """Weight-decomposed adapters (Liu et al. 2024, arXiv:2402.09353)."""
+
+
+class LoraOptions(Section):
+    """What `plugins.lora` holds: a base, a task, its data, and how much of the base is trained."""
+
+    base: str
+    """What is fine-tuned: a run directory, a folder that `zerostream export` wrote or that holds a Hugging Face model, or a hub
+    name."""
+    task: Literal["classification", "causal_lm"] = "classification"
+    """`classification` reads a text and names its class; `causal_lm` goes on from a prompt."""
+    method: Literal["lora", "full"] = "lora"
+    """`lora` trains adapters and, for `classification`, the head; the base stays as it is. `full` trains all weights."""
+    adapter: AdapterOptions = AdapterOptions()
+    """For `lora`."""
+    data: LabelledDataOptions = LabelledDataOptions()
+    """For `classification`."""
+    prompts: PromptDataOptions | None = None
+    """For `causal_lm`."""
+    fold: NonNegativeInt = 0
+    """Which of the folds this run tests on, from 0; `zerostream finetune` runs them all."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced`: an example's loss is multiplied by rows / (classes x rows of its class)."""
+    ordinal_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """For ordered classes: so much of the target goes to the neighbouring classes, shared evenly."""
+    on_long_text: Literal["error", "truncate"] = "error"
+    """What a text beyond `model.context_length` does: end the command, or lose its end, counted."""
+
+    @model_validator(mode="after")
+    def _task_has_its_data(self) -> Self:
+        if self.task == "causal_lm" and self.prompts is None:
+            raise ValueError("prompts is missing: task causal_lm learns from it")
+        if self.task == "classification" and self.prompts is not None:
+            raise ValueError("prompts is given, but task classification learns from data; use task causal_lm")
         return self

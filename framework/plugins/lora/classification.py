@@ -1,0 +1,255 @@
+"""Fine-tuning a base to name the class of a text, and scoring it on rows that it has not seen."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.config import BatchPlan
+from framework.data.tokenizer import Tokenizer
+from framework.durable import write_durably
+from framework.errors import ConfigError, RunDirError
+from framework.plugins.interface import Hook, StepRecord
+from framework.plugins.lora.recipe import FineTuning
+from framework.plugins.lora.splits import Fold, load_folds
+from framework.plugins.lora.table import LabelledData
+from framework.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from framework.engine import Engine
+    from framework.plugins.lora.classifier import SequenceClassifier
+    from framework.plugins.lora.examples import Example
+    from framework.train.events import EventLog
+    from framework.train.hooks import TensorBoardHook
+
+Floats = npt.NDArray[np.float64]
+CLASSES_FILE, PREDICTIONS_FILE = "classes.json", "predictions.json"
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a classifier answers with: names in order, and for ages the years that each stands for."""
+
+    names: tuple[str, ...]
+    ages: tuple[float, ...] | None
+
+
+class Classification(FineTuning):
+    """The recipe of ``task: classification``."""
+
+    @cached_property
+    def _rows(self) -> tuple[LabelledData, tuple[Fold, ...]]:
+        return load_folds(self.options.data)
+
+    @property
+    def data(self) -> LabelledData:
+        """All rows, training and test."""
+        return self._rows[0]
+
+    @property
+    def fold(self) -> Fold:
+        """Which rows this run trains on, and which it tests.
+
+        Raises:
+            ConfigError: there is no such fold.
+        """
+        folds = self._rows[1]
+        if self.options.fold >= len(folds):
+            raise ConfigError(
+                f"plugins.lora.fold is {self.options.fold}, but there are {len(folds)} folds, numbered from 0",
+                fix=f"choose 0 to {len(folds) - 1}, or run them all with `zerostream finetune`",
+            )
+        return folds[self.options.fold]
+
+    @property
+    def data_name(self) -> str:
+        return self.options.data.path or "the embedded blurbs"
+
+    @cached_property
+    def train_examples(self) -> Sequence[Example]:
+        return self._examples(self.fold.train)
+
+    @cached_property
+    def test_examples(self) -> Sequence[Example]:
+        return self._examples(self.fold.test)
+
+    def _examples(self, rows: npt.NDArray[np.int64]) -> list[Example]:
+        return self.make_examples([self.data.texts[row] for row in rows], self.data.labels[rows].tolist())
+
+    def make_examples(
+        self, texts: Sequence[str], labels: Sequence[int], tokenizer: Tokenizer | None = None
+    ) -> list[Example]:
+        """End-of-text and the text; the class is the one target, at the last token.
+
+        Raises:
+            SourceError: a text is longer than the model reads, and long texts are errors.
+        """
+        from framework.plugins.lora.examples import IGNORED_TARGET, Example
+
+        tokenizer = tokenizer or self.tokenizer
+        examples = []
+        for text, ids, label in zip(texts, tokenizer.encode_documents(texts), labels, strict=True):
+            tokens = np.array(self.cut([tokenizer.end_of_text_id, *ids], text), dtype=np.int64)
+            targets = np.full(len(tokens), IGNORED_TARGET, dtype=np.int64)
+            targets[-1] = label
+            examples.append(Example(tokens, targets))
+        return examples
+
+    @property
+    def classes(self) -> Classes:
+        """Of the rows."""
+        return Classes(self.data.classes, self.data.class_ages)
+
+    @property
+    def ignorant_loss(self) -> float:
+        return math.log(len(self.data.classes))
+
+    def build_model(self, tokenizer: Tokenizer, used_from: RunDir | None = None) -> SequenceClassifier:
+        import torch
+
+        from framework.plugins.lora.classifier import SequenceClassifier, build_classifier, class_targets
+
+        names = self.classes.names if used_from is None else read_classes(used_from).names
+        torch.manual_seed(self.config.seed)
+        pad_id = tokenizer.end_of_text_id
+        model = self.adapt(build_classifier(self.base.load(), len(names), pad_id))
+        targets = torch.eye(len(names))
+        if used_from is None:
+            targets = class_targets(
+                self.data.labels[self.fold.train].tolist(),
+                len(names),
+                balanced=self.options.class_weights == "balanced",
+                smoothing=self.options.ordinal_smoothing,
+            )
+        return SequenceClassifier(model, pad_id, targets)
+
+    def evaluator(self, plan: BatchPlan, engine: Engine) -> ClassEvaluator:
+        self._evaluator = ClassEvaluator(self, plan, engine)
+        return self._evaluator
+
+    def hooks(self, plan: BatchPlan, engine: Engine, board: TensorBoardHook | None, events: EventLog) -> list[Hook]:
+        return [PredictionHook(self, self._evaluator, board)] if engine.world.is_main else []
+
+    def save_for_use(self, run_dir: RunDir) -> None:
+        values = {**self.stored(), "classes": self.classes.names, "class_ages": self.classes.ages}
+        write_durably(run_dir.path / CLASSES_FILE, (json.dumps(values, indent=1) + "\n").encode())
+
+    def closing_lines(self, validation: Mapping[str, float]) -> list[tuple[str, str]]:
+        run_dir = self.config.run_dir
+        return [
+            (
+                "test rows",
+                f"accuracy {validation['accuracy']:.3f}, macro-F1 {validation['macro_f1']:.3f}, loss {validation['loss']:.4f}",
+            ),
+            ("use", f'zerostream predict {run_dir} --text "Once upon a time"'),
+            ("watch", f"zerostream board {run_dir}"),
+        ]
+
+
+def read_classes(run_dir: RunDir) -> Classes:
+    """What a run that classifies answers with.
+
+    Raises:
+        RunDirError: it is no such run.
+    """
+    try:
+        values: dict[str, Any] = json.loads((run_dir.path / CLASSES_FILE).read_text(encoding="utf-8"))
+        ages = values["class_ages"]
+        return Classes(tuple(values["classes"]), None if ages is None else tuple(ages))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunDirError(
+            f"{run_dir.path} is no run that classifies ({CLASSES_FILE}: {error})",
+            fix="name a run of `zerostream finetune` with task classification",
+        ) from None
+
+
+class ClassEvaluator:
+    """Scores the test rows of a fold. All ranks call every method together."""
+
+    def __init__(self, recipe: Classification, plan: BatchPlan, engine: Engine) -> None:
+        self._recipe = recipe
+        self._plan = plan
+        self._engine = engine
+        self.last: Floats | None = None
+        """[test rows, classes]: the probabilities of the last evaluation, on every rank."""
+
+    def _probabilities(self) -> Floats:
+        import torch
+
+        from framework.plugins.lora.classifier import SequenceClassifier
+        from framework.plugins.lora.examples import evaluation_batches
+
+        recipe, world, model = self._recipe, self._engine.world, self._engine.model
+        assert isinstance(model, SequenceClassifier)
+        model.eval()
+        mine: list[tuple[int, list[float]]] = []
+        for numbers, batch in evaluation_batches(
+            recipe.test_examples, self._plan, world.rank, recipe.tokenizer.end_of_text_id
+        ):
+            with torch.no_grad():
+                rows = model.log_probs(batch.input_ids.to(world.device)).double().exp().cpu()
+            mine += zip(numbers, rows.tolist(), strict=False)  # what is behind the last number is padding
+        result = np.zeros((len(recipe.test_examples), len(recipe.classes.names)))
+        for of_rank in world.together(lambda: mine):
+            for number, row in of_rank:
+                result[number] = row
+        return result / result.sum(axis=1, keepdims=True)
+
+    def evaluate(self, step: int) -> dict[str, float]:
+        """``loss`` (nats per example), ``accuracy`` and ``macro_f1`` on the test rows."""
+        from sklearn.metrics import f1_score
+
+        probabilities = self.last = self._probabilities()
+        labels = self._recipe.data.labels[self._recipe.fold.test]
+        predicted = probabilities.argmax(axis=1)
+        likelihood = probabilities[np.arange(len(labels)), labels]
+        return {
+            "loss": float(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)).mean()),
+            "accuracy": float((predicted == labels).mean()),
+            "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
+        }
+
+
+class PredictionHook:
+    """Leaves the last step's probabilities of the test rows in ``predictions.json``, and the confusion in TensorBoard. On rank
+    0 alone."""
+
+    def __init__(self, recipe: Classification, evaluator: ClassEvaluator, board: TensorBoardHook | None) -> None:
+        self._recipe = recipe
+        self._evaluator = evaluator
+        self._board = board
+
+    def on_start(self, step: int) -> None: ...
+
+    def on_step(self, record: StepRecord) -> None: ...
+
+    def on_evaluate(self, step: int, metrics: Mapping[str, float]) -> None:
+        recipe, probabilities = self._recipe, self._evaluator.last
+        assert probabilities is not None
+        labels = recipe.data.labels[recipe.fold.test]
+        if step == recipe.config.train.max_steps:
+            values = {
+                "step": step,
+                "rows": recipe.fold.test.tolist(),
+                "labels": labels.tolist(),
+                "probabilities": probabilities.tolist(),
+            }
+            write_durably(recipe.config.run_dir / PREDICTIONS_FILE, json.dumps(values).encode())
+        if self._board is not None:
+            from framework.plugins.lora.plots import draw_confusion, figure_to_image
+            from framework.plugins.lora.scores import score
+
+            names = recipe.classes.names
+            scores = score(
+                labels, probabilities, classes=names, class_ages=None, ages=None, groups=None, bootstrap_samples=1
+            ).as_dict()
+            self._board.show_image(step, "confusion", figure_to_image(draw_confusion({**scores, "classes": names})))
+
+    def on_finish(self, step: int) -> None: ...

@@ -1,0 +1,129 @@
+"""From texts to the batches of a fine-tuning run: one example is one sequence, and the order is that of pretraining.
+
+The stream is a pure function of (examples, seed, step), like that of shards, by the same order: a cursor belongs to a lane for
+ever, every example comes once an epoch, another number of ranks takes the same examples in the same step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from framework.config import BatchPlan
+from framework.data.order import MixtureOrder, evaluation_cursors, mixture_order, permutation, step_cursors
+from framework.data.stream import IGNORED_TARGET, Digest, MicroBatch, StepBatch
+
+Tokens = npt.NDArray[np.int64]
+_ROUND_LENGTH_TO = 8
+"""A micro-batch is as long as its longest example, rounded up: padding costs time, and odd lengths cost more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One sequence: ``input_ids`` and ``targets`` [tokens] int64; ``IGNORED_TARGET`` where nothing is asked."""
+
+    input_ids: Tokens
+    targets: Tokens
+
+    @property
+    def target_count(self) -> int:
+        """Targets that count."""
+        return int((self.targets != IGNORED_TARGET).sum())
+
+
+@dataclass(frozen=True)
+class ExampleStream:
+    """The training batches of one rank, from any step on.
+
+    Args:
+        examples: of the training rows.
+        plan: the batch arithmetic of this start.
+        lanes: ``data.lanes``; the plan's ranks divide it.
+        seed: of the order.
+        rank: whose share this is.
+        pad_id: token that fills short rows.
+    """
+
+    examples: Sequence[Example]
+    plan: BatchPlan
+    lanes: int
+    seed: int
+    rank: int
+    pad_id: int
+
+    @cached_property
+    def order(self) -> MixtureOrder:
+        """Where each cursor stands; the examples are one set."""
+        return mixture_order([[len(self.examples)]], [1], lanes=self.lanes, seed=self.seed)
+
+    def steps(self, first_step: int = 0) -> Iterator[StepBatch]:
+        """This rank's share of step ``first_step`` (from 0) and all that follow, for ever."""
+        epoch, shuffled = -1, np.zeros(0, dtype=np.int64)
+        for step in itertools.count(first_step):
+            rows = []
+            for cursor in step_cursors(step, self.plan.global_batch_size, self.rank, self.plan.ranks):
+                address = self.order.locate(cursor)
+                if address.epoch != epoch:
+                    epoch = address.epoch
+                    shuffled = permutation(len(self.examples), self.seed, "examples", epoch)
+                rows.append((cursor, self.examples[shuffled[address.row]]))
+            yield self._make_step(step, rows)
+
+    def _make_step(self, step: int, rows: Sequence[tuple[int, Example]]) -> StepBatch:
+        size = self.plan.micro_batch_size
+        examples = [example for _, example in rows]
+        return StepBatch(
+            step,
+            tuple(
+                make_micro_batch(examples[first : first + size], size, self.pad_id)
+                for first in range(0, len(examples), size)
+            ),
+            target_tokens=sum(example.target_count for example in examples),
+            digest=sum(itertools.starmap(digest_of, rows), start=Digest()),
+        )
+
+
+def make_micro_batch(examples: Sequence[Example], rows: int, pad_id: int) -> MicroBatch:
+    """[rows, longest] int64: examples padded on the right; missing rows are padding, and ask nothing."""
+    longest = max((len(example.input_ids) for example in examples), default=1)
+    length = -(-longest // _ROUND_LENGTH_TO) * _ROUND_LENGTH_TO
+    input_ids = np.full((rows, length), pad_id, dtype=np.int64)
+    targets = np.full((rows, length), IGNORED_TARGET, dtype=np.int64)
+    for row, example in enumerate(examples):
+        input_ids[row, : len(example.input_ids)] = example.input_ids
+        targets[row, : len(example.targets)] = example.targets
+    return MicroBatch(torch.from_numpy(input_ids), torch.from_numpy(targets))
+
+
+def evaluation_batches(
+    examples: Sequence[Example], plan: BatchPlan, rank: int, pad_id: int
+) -> Iterator[tuple[list[int], MicroBatch]]:
+    """(numbers of the examples, micro-batch) of this rank; every rank gets as many, the last of them perhaps empty."""
+    for numbers in evaluation_cursors(len(examples), plan.micro_batch_size, rank, plan.ranks):
+        yield numbers, make_micro_batch([examples[number] for number in numbers], plan.micro_batch_size, pad_id)
+
+
+def digest_of(cursor: int, example: Example) -> Digest:
+    """Fingerprint of what was learned from at ``cursor``: inputs and targets."""
+    hasher = hashlib.blake2b(cursor.to_bytes(8, "little"), digest_size=8)
+    hasher.update(example.input_ids.astype("<i8").tobytes())
+    hasher.update(example.targets.astype("<i8").tobytes())
+    value = int.from_bytes(hasher.digest(), "little")
+    return Digest(value >> 32, value % (1 << 32))
+
+
+def fingerprint_of(examples: Sequence[Example]) -> str:
+    """SHA-256, in hex, of all examples in their order."""
+    hasher = hashlib.sha256()
+    for example in examples:
+        hasher.update(len(example.input_ids).to_bytes(8, "little"))
+        hasher.update(example.input_ids.astype("<i8").tobytes())
+        hasher.update(example.targets.astype("<i8").tobytes())
+    return hasher.hexdigest()

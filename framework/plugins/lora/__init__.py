@@ -1,0 +1,1 @@
+"""LoRA fine-tuning of a pretrained model, and an honest evaluation of what it learned."""

@@ -17,12 +17,11 @@ from framework.data.corpus import load_corpus, local_corpus
 from framework.data.tokenizer import Tokenizer, load_tokenizer
 from framework.engine import WEIGHT
 from framework.errors import CheckpointError, RunDirError, ShardError, StorageError, UserError
-from framework.model.build import build_model
 from framework.model.generate import Sampling, generate_tokens
-from framework.model.language_model import LanguageModel
+from framework.model.loss_model import LossModel
 from framework.run_dir import RunDir
 from framework.train.evaluation import evaluate_model
-from framework.train.preflight import read_run_config
+from framework.train.preflight import read_run_config, recipe_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Trained:
 
     config: Config
     tokenizer: Tokenizer
-    model: LanguageModel
+    model: LossModel
     step: int
 
 
@@ -56,13 +55,13 @@ def load_trained(run_dir: Path, step: int | None = None) -> Trained:
         there = ", ".join(map(str, paths.checkpoint_steps())) or "none"
         raise RunDirError(f"{run_dir} has no checkpoint of step {step}", fix=f"choose one of these: {there}")
     tokenizer = load_tokenizer(paths.tokenizer)
-    model = build_model(config, tokenizer.vocab_size, tokenizer.end_of_text_id)
+    model = recipe_of(config).build_model(tokenizer, used_from=paths)
     _fill(model, CheckpointReader(paths.checkpoint(newest.step), newest))
     return Trained(config, tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), newest.step)
 
 
-def _fill(model: LanguageModel, reader: CheckpointReader) -> None:
-    parameters = dict(model.named_parameters())
+def _fill(model: LossModel, reader: CheckpointReader) -> None:
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     differing = sorted(parameters.keys() ^ reader.names(WEIGHT))
     if differing:
         raise CheckpointError(

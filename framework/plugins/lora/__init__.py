@@ -1,1 +1,27 @@
 """Fine-tuning of a pretrained model on labelled text, with LoRA or in full, and the honest evaluation of the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from framework.config import Config
+from framework.plugins.interface import Plugin
+from framework.plugins.lora.commands import finetune, predict
+from framework.plugins.lora.options import LoraOptions
+
+
+def make_recipe(config: Config, options: LoraOptions) -> Any:
+    """The recipe of ``plugins.lora.task``."""
+    if options.task == "classification":
+        from framework.plugins.lora.classification import Classification
+
+        return Classification(config, options)
+    from framework.plugins.lora.completion import Completion
+
+    return Completion(config, options)
+
+
+plugin = Plugin(
+    name="lora", options=LoraOptions, commands={"finetune": finetune, "predict": predict}, recipe=make_recipe
+)
+"""Found by the entry point `lora`."""

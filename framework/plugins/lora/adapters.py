@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from framework.errors import ConfigError
+from framework.errors import ConfigError, UserError
 from framework.plugins.lora.options import AdapterOptions
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _lora_config(model: PreTrainedModel, options: AdapterOptions, task: str) -> 
     return LoraConfig(
         task_type=_TASKS[task],
         r=options.rank,
-        lora_alpha=options.alpha,
+        lora_alpha=options.alpha,  # type: ignore[arg-type]  # peft takes any number
         lora_dropout=options.dropout,
         target_modules=targets,
         use_rslora=options.rslora,
@@ -63,7 +64,9 @@ def _lora_config(model: PreTrainedModel, options: AdapterOptions, task: str) -> 
 def projections(model: torch.nn.Module) -> list[str]:
     """Last parts of the names of all modules that an adapter can sit on, each once."""
     names = (
-        name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D)
     )
     return list(dict.fromkeys(names))
 
@@ -94,4 +97,29 @@ def set_dropout(model: torch.nn.Module, dropout: float) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
         elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = dropout  # type: ignore[assignment]
+            module.attention_dropout = dropout
+
+
+def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """``model`` with the adapter of ``folder``, for use.
+
+    Raises:
+        UserError: the folder holds no adapter that fits it.
+    """
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=".*missing adapter keys.*")  # peft would leave them random
+            return PeftModel.from_pretrained(model, str(folder), is_trainable=False)
+    except (OSError, ValueError, RuntimeError, UserWarning) as error:
+        raise UserError(
+            f"adapter {folder} does not fit the base: {' '.join(str(error).split())[:300]}",
+            fix="give it the base that it was made on",
+        ) from error
+
+
+def merged(model: PeftModel) -> torch.nn.Module:
+    """The base with the adapters worked into its weights: the same outputs, and no adapter any more."""
+    whole: torch.nn.Module = model.merge_and_unload()  # type: ignore[operator]
+    return whole

@@ -98,13 +98,14 @@ class Base:
             raise UserError(
                 f"base {self.name} is no causal model of transformers", fix="fine-tune a run that pretraining made"
             )
-        return transformer.cpu()
+        return transformer.to("cpu")
 
     def _load_folder(self) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM, PreTrainedModel
 
+        loaded: Any
         try:
-            model, report = AutoModelForCausalLM.from_pretrained(
+            loaded = AutoModelForCausalLM.from_pretrained(
                 self.folder,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -116,6 +117,7 @@ class Base:
                 f"base {self.name} cannot be loaded: {' '.join(str(error).split())[:300]}",
                 fix="name a run directory, or a folder with config.json and model.safetensors",
             ) from error
+        model, report = loaded
         if missing := sorted(report["missing_keys"]):  # transformers would leave them random
             raise UserError(f"base {self.name} lacks the weight {missing[0]}", fix="download or export it again")
         assert isinstance(model, PreTrainedModel)

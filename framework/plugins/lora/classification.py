@@ -91,7 +91,8 @@ class Classification(FineTuning):
         Raises:
             SourceError: a text is longer than the model reads, and long texts are errors.
         """
-        from framework.plugins.lora.examples import IGNORED_TARGET, Example
+        from framework.data.stream import IGNORED_TARGET
+        from framework.plugins.lora.examples import Example
 
         tokenizer = tokenizer or self.tokenizer
         examples = []
@@ -200,7 +201,8 @@ class ClassEvaluator:
         for of_rank in world.together(lambda: mine):
             for number, row in of_rank:
                 result[number] = row
-        return result / result.sum(axis=1, keepdims=True)
+        total: Floats = result.sum(axis=1, keepdims=True)
+        return np.divide(result, total)
 
     def evaluate(self, step: int) -> dict[str, float]:
         """``loss`` (nats per example), ``accuracy`` and ``macro_f1`` on the test rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,7 @@ def build_classifier(base: PreTrainedModel, classes: int, pad_id: int) -> PreTra
             f"the sequence classifier of {config.model_type} does not read the last token",
             fix="choose a base whose model is causal",
         )
+    assert isinstance(model, PreTrainedModel)
     model.base_model.load_state_dict(base.base_model.state_dict())
     return model
 
@@ -54,7 +56,9 @@ class SequenceClassifier(LossModel):
         self._pad_id = pad_id
         # No buffer: DeepSpeed would round it to the precision of the forward.
         self._class_targets = targets
-        inner = transformer.get_base_model() if hasattr(transformer, "get_base_model") else transformer
+        inner: Any = transformer
+        if not isinstance(inner, PreTrainedModel):
+            inner = inner.get_base_model()
         # The library warns about padding without a mask in every process. A causal model reads nothing behind a token, and
         # the padding stands behind all of them.
         inner.base_model.warn_if_padding_and_no_attention_mask = lambda *_: None

@@ -1,0 +1,135 @@
+"""What a fine-tuned run leaves behind for others: its adapter in peft's own format, or its whole model.
+
+    RUN_DIR/adapter/   adapter_config.json, adapter_model.safetensors     method lora
+    RUN_DIR/model/     config.json, model.safetensors, tokenizer          method full
+    .../zerostream.json   which base it belongs to, its classes, and the SHA-256 of its weights
+
+It is made from the newest checkpoint that verifies, which holds every trained number whole, whatever ranks and stage wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from framework.checkpoint.manifest import hash_file
+from framework.durable import storage_errors, write_durably
+from framework.errors import RunDirError, UserError
+from framework.plugins.lora.classification import CLASSES_FILE
+from framework.plugins.lora.completion import STORED_FILE
+from framework.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from framework.plugins.lora.base import Base
+
+CARD_FILE = "zerostream.json"
+FOLDERS = {"lora": "adapter", "full": "model"}
+_WEIGHTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What ``zerostream.json`` says of the weights beside it."""
+
+    folder: Path
+    task: str
+    method: str
+    base: str
+    base_fingerprint: str
+    context_length: int
+    classes: tuple[str, ...]
+    class_ages: tuple[float, ...] | None
+
+    def refuse_other_base(self, base: Base) -> None:
+        """Raises:
+        UserError: the adapter was made on other weights than those of ``base``.
+        """
+        if self.method == "lora" and base.fingerprint != self.base_fingerprint:
+            raise UserError(
+                f"adapter {self.folder} was made on other weights than those of base {base.name} "
+                f"({self.base_fingerprint[:12]}, not {base.fingerprint[:12]})",
+                fix=f"give it the base that it was made on ({self.base})",
+            )
+
+
+def write_outcome(run_dir: RunDir) -> Path:
+    """Writes the folder from the run's newest checkpoint, whole or not at all; one that is there already is replaced.
+
+    Raises:
+        RunDirError, CheckpointError: as ``load_trained``; the run has not finished.
+        StorageError: the file system refuses.
+    """
+    from framework.train.trained import load_trained
+
+    stored = _read_stored(run_dir)
+    trained = load_trained(run_dir.path)
+    folder = run_dir.path / FOLDERS[stored["method"]]
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    with storage_errors(folder):
+        trained.model.transformer.cpu().save_pretrained(temporary)  # type: ignore[operator]
+        if stored["method"] == "full":
+            trained.tokenizer.save_for_transformers(temporary)
+        (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form
+        card = {**stored, "step": trained.step, "sha256": hash_file(temporary / _WEIGHTS[stored["method"]])}
+        write_durably(temporary / CARD_FILE, (json.dumps(card, indent=1) + "\n").encode())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    return folder
+
+
+def outcome_of(run_dir: RunDir) -> Path:
+    """The folder of a finished run, made if it is not there."""
+    stored = _read_stored(run_dir)
+    folder = run_dir.path / FOLDERS[stored["method"]]
+    return folder if (folder / CARD_FILE).is_file() else write_outcome(run_dir)
+
+
+def read_card(folder: Path) -> Card:
+    """What the folder says of its weights, which are compared with their SHA-256.
+
+    Raises:
+        UserError: it is no such folder, or its weights have been changed.
+    """
+    values = _read_json(folder / CARD_FILE)
+    try:
+        card = Card(
+            folder=folder,
+            task=values["task"],
+            method=values["method"],
+            base=values["base"],
+            base_fingerprint=values["base_fingerprint"],
+            context_length=values["context_length"],
+            classes=tuple(values.get("classes", ())),
+            class_ages=None if values.get("class_ages") is None else tuple(values["class_ages"]),
+        )
+        weights, expected = folder / _WEIGHTS[card.method], values["sha256"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / CARD_FILE} lacks {error}", fix="copy the folder again") from None
+    if not weights.is_file() or hash_file(weights) != expected:
+        raise UserError(
+            f"{weights} is not what was saved (its SHA-256 differs)", fix="copy the folder again from where it was made"
+        )
+    return card
+
+
+def _read_stored(run_dir: RunDir) -> dict[str, Any]:
+    for name in (CLASSES_FILE, STORED_FILE):
+        if (run_dir.path / name).is_file():
+            return dict(_read_json(run_dir.path / name))
+    raise RunDirError(
+        f"{run_dir.path} is no fine-tuned run ({CLASSES_FILE} is missing)",
+        fix="name the run_dir of `zerostream finetune`",
+    )
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}", fix="name a folder that fine-tuning wrote") from None
+    return values

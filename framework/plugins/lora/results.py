@@ -1,0 +1,114 @@
+"""From the folds' predictions to one honest result: scores beside baselines of the same rows, and what the split leaks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from framework.errors import UserError
+from framework.plugins.lora.baselines import baseline_probabilities
+from framework.plugins.lora.classification import PREDICTIONS_FILE
+from framework.plugins.lora.scores import paired_difference, score
+from framework.plugins.lora.splits import Fold, leakage
+from framework.plugins.lora.table import LabelledData
+from framework.run_dir import RunDir
+
+Floats = npt.NDArray[np.float64]
+
+
+def summarise(
+    data: LabelledData, folds: Sequence[Fold], runs: Sequence[Path], *, seed: int, grouped: bool
+) -> dict[str, Any]:
+    """``result.json`` of a fine-tuned classifier.
+
+    Every test row is predicted by the model, and by the baselines, that have not seen its fold; scores are over all test rows
+    together. Intervals resample groups where the split is by group.
+
+    Args:
+        data: all rows.
+        folds: how they were split.
+        runs: the run directory of each fold.
+        seed: of the bootstrap.
+        grouped: whether the split kept groups together.
+
+    Raises:
+        UserError: a run's predictions are missing, or of other rows.
+    """
+    of_runs = [_read_predictions(run, fold) for run, fold in zip(runs, folds, strict=True)]
+    rows = np.concatenate([fold.test for fold in folds])
+    labels = data.labels[rows]
+    groups = [data.groups[row] for row in rows] if grouped else None
+    model = np.concatenate(of_runs)
+    baselines = _baselines(data, folds)
+
+    def scored(probabilities: Floats) -> dict[str, Any]:
+        return score(
+            labels,
+            probabilities,
+            classes=data.classes,
+            class_ages=data.class_ages,
+            ages=None,
+            groups=groups,
+            seed=seed,
+        ).as_dict()
+
+    results = [json.loads(RunDir(run).result.read_text(encoding="utf-8")) for run in runs]
+    return {
+        "status": "finished",
+        "classes": list(data.classes),
+        **scored(model),
+        "baselines": {name: scored(probabilities) for name, probabilities in baselines.items()},
+        "differences": {
+            name: paired_difference(labels, model, probabilities, groups=groups, seed=seed).as_dict()
+            for name, probabilities in baselines.items()
+        },
+        "leakage": leakage(data, *folds).as_dict(),
+        "train_examples": sum(len(fold.train) for fold in folds) / len(folds),
+        "test_examples": len(rows),
+        "dropped": dict(data.dropped),
+        "trainable_parameters": results[0]["trainable_parameters"],
+        "total_parameters": results[0]["parameters"],
+        "folds": [
+            {
+                "accuracy": float((predicted.argmax(axis=1) == data.labels[fold.test]).mean()),
+                "test_examples": len(fold.test),
+            }
+            for fold, predicted in zip(folds, of_runs, strict=True)
+        ],
+        "seconds": sum(result.get("step_seconds_total", 0.0) for result in results),
+    }
+
+
+def _baselines(data: LabelledData, folds: Sequence[Fold]) -> dict[str, Floats]:
+    of_folds = [
+        baseline_probabilities(
+            [data.texts[row] for row in fold.train],
+            data.labels[fold.train],
+            [data.texts[row] for row in fold.test],
+            data.classes,
+        )
+        for fold in folds
+    ]
+    return {name: np.concatenate([each[name] for each in of_folds]) for name in of_folds[0]}
+
+
+def _read_predictions(run: Path, fold: Fold) -> Floats:
+    path = run / PREDICTIONS_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        probabilities = np.array(values["probabilities"], dtype=np.float64)
+        rows = values["rows"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read: {error}", fix="remove that run and start `zerostream finetune` again"
+        ) from None
+    if rows != fold.test.tolist():
+        raise UserError(
+            f"{path} predicts other rows than the fold has", fix="remove that run and start `zerostream finetune` again"
+        )
+    return probabilities

@@ -13,9 +13,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_STARTS_SENTENCE = re.compile(r"(?:^|[.!?…:\n\"“”‘—–-])[\s\"“”'‘(]*$")
-_PROPER_END = re.compile(r"[.!?…][\"”'’)\]]*\s*$")
+# \u2018 \u2019 are single quotes (\u2019 is also the apostrophe), \u201c \u201d double ones, \u2013 \u2014 dashes.
+_WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
+_STARTS_SENTENCE = re.compile(r"(?:^|[.!?…:\n\"\u201c\u201d\u2018\u2013\u2014-])[\s\"\u201c\u201d'\u2018(]*$")
+_PROPER_END = re.compile(r"[.!?…][\"\u201d'\u2019)\]]*\s*$")
+_I = re.compile(r"I(['\u2019]\w+)?")
+_POSSESSIVE = re.compile(r"['\u2019]s?$")
 _REPEATED_N = 4
 _BLEU_N = 4
 _BLEU_EPSILON = 0.1
@@ -167,7 +170,7 @@ def name_consistency(text: str) -> float | None:
 
 
 def _may_be_name(word: str) -> bool:
-    return word[0].isupper() and not re.fullmatch(r"I(['’]\w+)?", word)
+    return word[0].isupper() and not _I.fullmatch(word)
 
 
 def _starts_sentence(text: str, start: int) -> bool:
@@ -175,7 +178,7 @@ def _starts_sentence(text: str, start: int) -> bool:
 
 
 def _without_possessive(word: str) -> str:
-    return re.sub(r"['’]s?$", "", word)
+    return _POSSESSIVE.sub("", word)
 
 
 def _ngrams(told: Sequence[str], n: int) -> Iterator[Ngram]:

@@ -21,7 +21,8 @@ SEPARATOR = "<|endoftext|>"
 CONTEXT = 16
 PLAN = plan_batch(
     build_config(
-        {"model": {"context_length": CONTEXT}, "engine": {"micro_batch_size": 3, "global_batch_size": 3}}, origin="tests"
+        {"model": {"context_length": CONTEXT}, "engine": {"micro_batch_size": 3, "global_batch_size": 3}},
+        origin="tests",
     ),
     1,
 )
@@ -91,7 +92,7 @@ def test_what_cannot_be_read_is_refused_by_its_option(tmp_path: Path) -> None:
     for name, cause in (("absent.txt", "does not exist"), ("blank.txt", "holds no document")):
         with pytest.raises(SourceError, match=rf"^--text \S*{name} {cause}"):
             list(open_text(str(tmp_path / name), SEPARATOR, key="--text"))
-    with pytest.raises(SourceError, match="latin.txt: byte 3 .* is not utf-8"):
+    with pytest.raises(SourceError, match=r"latin\.txt: byte 3 .* is not utf-8"):
         list(open_text(str(tmp_path / "latin.txt"), SEPARATOR, key="--text"))
 
 

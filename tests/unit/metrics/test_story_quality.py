@@ -60,6 +60,7 @@ def test_repetition_is_the_share_of_4grams_that_stood_there_before() -> None:
         ('"Good night!" \n', True, True),
         ("She smiled (and slept).", True, True),
         ("Is it over?", True, True),
+        ("\u201cGood night.\u201d", True, True),
         ("They went home.", False, False),  # cut by the longest length, not by the model
         ("They went home", True, False),
         ("They went home,", True, False),
@@ -129,6 +130,8 @@ def test_self_bleu_agrees_with_nltk() -> None:
         ("The dog sat. I ran. She saw that I ran.", None),  # I is no name, She begins a sentence
         ('He sat down with the dog. "Good," she said. "Sit."', None),  # what begins speech is no name
         ("We met the Cat there. Then the cat and the Cat sat.", None),  # also in lower case
+        ("We met Anna there. It was Anna\u2019s cat.", 1.0),
+        ("He saw \u201cGood\u201d. Then he said: \u201cSit.\u201d", None),
         ("", None),
     ],
 )

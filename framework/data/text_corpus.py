@@ -9,16 +9,20 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from framework.data.corpus import Corpus, Part
 from framework.data.manifest import ShardEntry, ShardManifest
-from framework.data.shards import ShardContent, Tokens, shard_name
+from framework.data.shards import ShardContent, shard_name
 from framework.data.tokenizer import Tokenizer
 
 DOCUMENTS_AT_ONCE = 256
 """Handed to the tokenizer together: enough for all its threads."""
+
+TokenArray = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ def text_corpus(documents: Iterable[str], tokenizer: Tokenizer, *, name: str, sh
         SourceError: whatever reading ``documents`` raises.
     """
     contents: dict[str, ShardContent] = {}
-    entries = []
+    entries: list[ShardEntry] = []
     for tokens, text_bytes in _shards(_encode(documents, tokenizer), shard_tokens):
         shard = shard_name("validation", len(entries))
         offsets = np.concatenate(([0], np.cumsum([len(each) for each in tokens])))
@@ -81,7 +85,7 @@ def text_corpus(documents: Iterable[str], tokenizer: Tokenizer, *, name: str, sh
     return Corpus((Part(Path(name), manifest, MemoryShards(name, contents)),))
 
 
-def _encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[Tokens, int]]:
+def _encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[TokenArray, int]]:
     """Each document's tokens, and its bytes of UTF-8."""
     remaining = iter(documents)
     while texts := list(itertools.islice(remaining, DOCUMENTS_AT_ONCE)):
@@ -92,9 +96,9 @@ def _encode(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[tuple[To
             start += length
 
 
-def _shards(documents: Iterable[tuple[Tokens, int]], shard_tokens: int) -> Iterator[tuple[list[Tokens], int]]:
+def _shards(documents: Iterable[tuple[TokenArray, int]], shard_tokens: int) -> Iterator[tuple[list[TokenArray], int]]:
     """The documents of each shard, and their bytes; a shard is closed when it holds ``shard_tokens``."""
-    shard: list[Tokens] = []
+    shard: list[TokenArray] = []
     tokens = text_bytes = 0
     for document, document_bytes in documents:
         shard.append(document)

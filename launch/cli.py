@@ -6,12 +6,13 @@ import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
 from framework.run_dir import RunDir
+from launch.report import print_report
 
 app = typer.Typer(
     name="zerostream",
@@ -87,7 +88,7 @@ def train(
         report = describe_run(loaded, nproc)
         if not as_json:
             report["config"] = dump_config(loaded)
-        _print_report(report, as_json)
+        print_report(report, as_json)
         return
     from framework.engine.device import refuse_missing_device
     from framework.train.preflight import check, refuse_live_copy, remove_outputs
@@ -151,14 +152,64 @@ def evaluate(
     shards: Annotated[
         Path | None, typer.Option(help="Validation shards of this folder, not the run's own.", show_default=False)
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="Text file, folder or glob in UTF-8; may be given again.", show_default=False),
+    ] = None,
+    separator: Annotated[
+        str | None,
+        typer.Option(help="With --text: what stands between two documents.", show_default="<|endoftext|>"),
+    ] = None,
+    stories: Annotated[
+        int | None, typer.Option(min=1, help="Sample so many stories and measure them.", show_default=False)
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option("--prompt", "-p", help="With --stories: how they begin; may be given again.", show_default="none"),
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="With --stories: as in generate.", show_default="0.8")
+    ] = None,
+    top_p: Annotated[float | None, typer.Option(help="With --stories: as in generate.", show_default=False)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="With --stories: longest continuation.", show_default="what the context holds")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="With --stories: of the first story; each next has the next.", show_default="0")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Tasks of EleutherAI's lm-eval, such as lambada_openai,piqa.", show_default=False),
+    ] = None,
+    task_folder: Annotated[
+        Path | None,
+        typer.Option(help="With --tasks: a folder of your own tasks' YAML files.", show_default=False),
+    ] = None,
     step: StepOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Loss, perplexity and bits per byte on the validation shards, in float32."""
-    from framework.train.trained import evaluate_trained, load_trained
+    """Loss, perplexity and bits per byte on the validation shards, in float32; or on texts, stories and tasks.
 
-    trained = load_trained(run_dir, step)
-    _print_report({"run_dir": str(run_dir), "step": trained.step, **evaluate_trained(trained, shards)}, as_json)
+    --text, --stories and --tasks may stand together; the validation shards are then evaluated if --shards names them.
+    """
+    from launch.evaluate import EvaluateOptions, run_evaluate
+
+    options = EvaluateOptions(
+        run_dir=run_dir,
+        step=step,
+        shards=shards,
+        texts=tuple(text or ()),
+        separator=separator,
+        stories=stories,
+        prompts=tuple(prompt) if prompt else None,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        seed=seed,
+        tasks=tasks,
+        task_folder=task_folder,
+    )
+    run_evaluate(options, as_json=as_json)
 
 
 @app.command()
@@ -174,7 +225,7 @@ def export(
 
     trained = load_trained(run_dir, step)
     export_trained(trained, folder)
-    _print_report(
+    print_report(
         {"folder": str(folder), "step": trained.step, "load": f"AutoModelForCausalLM.from_pretrained({str(folder)!r})"},
         as_json,
     )
@@ -263,17 +314,6 @@ def _print_outcome(run_dir: RunDir, exit_code: int) -> None:
     status = "preempted" if exit_code == EXIT_PREEMPTED else "failed"
     saved = max(run_dir.checkpoint_steps(), default=0)
     print(json.dumps({"status": status, "exit_code": exit_code, "saved_step": saved, "run_dir": str(run_dir.path)}))
-
-
-def _print_report(report: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(report, ensure_ascii=False))
-        return
-    width = max(map(len, report))
-    for key, value in report.items():
-        text = f"{value:.4f}" if isinstance(value, float) else str(value)
-        first, *rest = text.rstrip("\n").split("\n")
-        print(f"{key:<{width}}  {first}", *(f"{'':<{width}}  {line}" for line in rest), sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Every set is a part of a mixture, and a single one its only part: there is one w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -15,7 +16,7 @@ from framework.config.schema import DataConfig, MixturePart
 from framework.data.manifest import SPLITS, TOKENIZER_FOLDER, ShardEntry, ShardManifest, Split, load_manifest
 from framework.data.mixture import whole_shares
 from framework.data.remote import RemoteFolder, RemoteShards, open_cache
-from framework.data.shards import ShardContent, read_shard
+from framework.data.shards import ShardContent, Tokens, read_shard
 from framework.errors import ConfigError, ShardError
 
 OnBadShard = Literal["error", "skip"]
@@ -105,6 +106,17 @@ class Corpus:
     def split(self, split: Split) -> tuple[Shard, ...]:
         """The shards of one split, part after part."""
         return tuple(shard for part in self.parts for shard in part.shards(split))
+
+    def documents(self, split: Split) -> Iterator[Tokens]:
+        """The tokens of each document of one split, end-of-text last, shard after shard in the manifest's order.
+
+        Raises:
+            ShardError, StorageError: as ``ShardSource.read``.
+        """
+        for shard in self.split(split):
+            content = shard.source.read(shard.entry)
+            for start, end in itertools.pairwise(content.offsets.tolist()):
+                yield content.tokens[start:end]
 
     def tokens(self, split: Split) -> int:
         return sum(part.manifest.tokens(split) for part in self.parts)

@@ -11,7 +11,6 @@ shard is tokenized: the folder ends with the same bytes as if nothing had happen
 from __future__ import annotations
 
 import hashlib
-import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -122,7 +121,7 @@ def _prepare_locked(
         source_fingerprint=source_fingerprint,
         settings_fingerprint=settings_fingerprint(settings),
         vocab_size=tokenizer.vocab_size,
-        token_dtype=_token_dtype(tokenizer),
+        token_dtype=tokenizer.token_dtype,
         end_of_text_id=tokenizer.end_of_text_id,
         shards=tuple(shard.entry for shard in journal.finished),
     )
@@ -356,7 +355,7 @@ def _write_shards(
 ) -> str:
     """Writes every shard that the journal does not hold; returns the source fingerprint."""
     skip = {split: _FinishedText(journal, split, folder) for split in SPLITS}
-    writers = {split: _SplitWriter(config, folder, journal, split, _token_dtype(tokenizer)) for split in SPLITS}
+    writers = {split: _SplitWriter(config, folder, journal, split, tokenizer.token_dtype) for split in SPLITS}
     meter = ReadMeter()
     report = _Reporter(progress, "shards", config)
     fingerprint = _SourceFingerprint()
@@ -381,19 +380,11 @@ def _write_shards(
 def _write_batch(documents: list[_Document], tokenizer: Tokenizer, writers: Mapping[Split, _SplitWriter]) -> None:
     if not documents:
         return
-    encoded = tokenizer.encode_documents([document.text for document in documents])
-    for ids in encoded:
-        ids.append(tokenizer.end_of_text_id)
-    lengths = [len(ids) for ids in encoded]
-    tokens = np.fromiter(itertools.chain.from_iterable(encoded), dtype=_token_dtype(tokenizer), count=sum(lengths))
+    tokens, lengths = tokenizer.encode_with_ends([document.text for document in documents])
     start = 0
     for document, length in zip(documents, lengths, strict=True):
         writers[document.split].add(document, tokens[start : start + length])
         start += length
-
-
-def _token_dtype(tokenizer: Tokenizer) -> Literal["uint16", "uint32"]:
-    return "uint16" if tokenizer.vocab_size <= 2**16 else "uint32"
 
 
 class _SplitWriter:

@@ -70,9 +70,25 @@ def open_documents(config: Config, split: Split, meter: ReadMeter | None = None)
         raise ValueError("there is no separate validation text: take a fraction of the training text")
     data = config.data
     documents = _open(config, split, meter or ReadMeter())
-    kept = (document for document in documents if document and not document.isspace())
+    kept = _without_blank(documents)
     limited = itertools.islice(kept, data.documents) if data.documents is not None else kept
     return _refuse_empty(limited, _described(data, split))
+
+
+def open_text(path: str, separator: str, *, key: str) -> Iterator[str]:
+    """The documents of UTF-8 text files as ``data.source: text`` reads them, for a text that no config names.
+
+    Args:
+        path: a file, a folder or a glob.
+        separator: what stands between two documents; a file without it is one document.
+        key: what messages call the path, such as ``--text``.
+
+    Raises:
+        SourceError: as ``open_documents``.
+    """
+    files = _find_files("text", path, key)
+    documents = _read_text(files, DataConfig(source="text", separator=separator), ReadMeter())
+    return _refuse_empty(_without_blank(documents), f"{key} {path}")
 
 
 def has_validation_source(config: Config) -> bool:
@@ -160,6 +176,10 @@ def _described(data: DataConfig, split: Split) -> str:
     if split == "validation":
         return f"data.validation_path {data.validation_path}"
     return f"data.path {data.path}" if data.path else f"data.source {data.source}"
+
+
+def _without_blank(documents: Iterator[str]) -> Iterator[str]:
+    return (document for document in documents if document and not document.isspace())
 
 
 def _refuse_empty(documents: Iterator[str], described: str) -> Iterator[str]:
@@ -267,7 +287,7 @@ def _undecodable(file: Path, encoding: str, position: int, error: UnicodeError) 
         where = f"byte {offset} (0x{error.object[error.start]:02x})"
     return SourceError(
         f"{file}: {where} is not {encoding}",
-        fix="set data.encoding to the text's encoding, such as data.encoding=cp1252, or repair the file",
+        fix="repair or convert the file, or set data.encoding to the text's encoding, such as data.encoding=cp1252",
     )
 
 
@@ -293,7 +313,7 @@ def _split_stream(chunks: Iterable[str], separator: str, file: Path, *, fix: str
 def _read_text(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> Iterator[str]:
     for file in files:
         chunks = _decode_chunks(file, data.encoding, meter)
-        fix = "set data.separator to what stands between two documents"
+        fix = "name what stands between two documents (data.separator)"
         for document in _split_stream(chunks, data.separator, file, fix=fix):
             yield document.strip()
 

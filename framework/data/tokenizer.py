@@ -7,12 +7,16 @@ Every text round-trips: a byte-level vocabulary holds all 256 bytes. A document 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from framework.config.schema import Config
 from framework.durable import storage_errors, write_durably
@@ -67,6 +71,11 @@ class Tokenizer:
         )
         return hashlib.sha256(canonical.encode()).hexdigest()
 
+    @property
+    def token_dtype(self) -> Literal["uint16", "uint32"]:
+        """The smallest dtype that holds every id: that of the shards."""
+        return "uint16" if self.vocab_size <= 2**16 else "uint32"
+
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; end-of-text is not added."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
@@ -75,6 +84,19 @@ class Tokenizer:
         """Token ids of each text, in parallel on the library's own threads; end-of-text is not added."""
         encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+    def encode_with_ends(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], list[int]]:
+        """The documents as a shard holds them: back to back, end-of-text after each.
+
+        Returns:
+            [tokens] of ``token_dtype``, and how many of them each document has, its end-of-text included.
+        """
+        encoded = self.encode_documents(texts)
+        for ids in encoded:
+            ids.append(self.end_of_text_id)
+        lengths = [len(ids) for ids in encoded]
+        tokens = np.fromiter(itertools.chain.from_iterable(encoded), dtype=self.token_dtype, count=sum(lengths))
+        return tokens, lengths
 
     def decode(self, ids: Sequence[int], *, with_special_tokens: bool = False) -> str:
         """Text of ``ids``; end-of-text and other special tokens are left out unless asked for."""

@@ -16,6 +16,8 @@ from framework.plugins.interface import Hook
 from framework.run_dir import RunDir
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from framework.data.stream import StepBatch
     from framework.engine import Engine
     from framework.model.loss_model import LossModel
@@ -96,6 +98,10 @@ class Recipe(ABC):
             tokenizer: of the run.
             used_from: the run's directory when the model is not to be trained, but used: then no data is read.
         """
+
+    def whole(self, model: LossModel) -> nn.Module:
+        """The transformer of a model that was built and filled, as others load it: without adapters around it."""
+        return model.transformer
 
     @abstractmethod
     def stream(self, plan: BatchPlan, rank: int) -> Stream:

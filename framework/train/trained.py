@@ -13,11 +13,14 @@ from framework.checkpoint.fragments import CheckpointReader
 from framework.checkpoint.manifest import verify
 from framework.checkpoint.store import find_newest_verified
 from framework.config import Config
-from framework.data.corpus import load_corpus, local_corpus
-from framework.data.tokenizer import Tokenizer, load_tokenizer
+from framework.data.corpus import Corpus, load_corpus, local_corpus
+from framework.data.sources import open_text
+from framework.data.text_corpus import text_corpus
+from framework.data.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer
 from framework.engine import WEIGHT
 from framework.errors import CheckpointError, RunDirError, ShardError, StorageError, UserError
 from framework.model.generate import Sampling, generate_tokens
+from framework.model.language_model import LanguageModel
 from framework.model.loss_model import LossModel
 from framework.run_dir import RunDir
 from framework.train.evaluation import evaluate_model
@@ -32,6 +35,19 @@ class Trained:
     tokenizer: Tokenizer
     model: LossModel
     step: int
+
+    @property
+    def language_model(self) -> LanguageModel:
+        """The model, as what goes on with a text.
+
+        Raises:
+            UserError: it does something else.
+        """
+        if not isinstance(self.model, LanguageModel):
+            raise UserError(
+                "this run's model names the class of a text, and goes on with none", fix="use `zerostream predict`"
+            )
+        return self.model
 
 
 def load_trained(run_dir: Path, step: int | None = None) -> Trained:
@@ -78,13 +94,22 @@ def generate_text(trained: Trained, prompt: str, sampling: Sampling) -> Iterator
     Raises:
         UserError: the prompt leaves the model no room.
     """
+    return _decode_stream(trained, encode_prompt(trained, prompt), sampling)
+
+
+def encode_prompt(trained: Trained, prompt: str) -> list[int]:
+    """Token ids of ``prompt``, without the end-of-text that generation puts before it.
+
+    Raises:
+        UserError: the prompt leaves the model no room.
+    """
     tokens = trained.tokenizer.encode(prompt)
     limit = trained.config.model.context_length
     if len(tokens) >= limit:
         raise UserError(
             f"the prompt has {len(tokens)} tokens, and the model reads {limit - 1} at most", fix="shorten the prompt"
         )
-    return _decode_stream(trained, tokens, sampling)
+    return tokens
 
 
 def _decode_stream(trained: Trained, prompt: list[int], sampling: Sampling) -> Iterator[str]:
@@ -92,7 +117,7 @@ def _decode_stream(trained: Trained, prompt: list[int], sampling: Sampling) -> I
     chosen: list[int] = []
     shown = ""
     for token in generate_tokens(
-        trained.model,
+        trained.language_model,
         prompt,
         sampling,
         context_length=trained.config.model.context_length,
@@ -118,12 +143,51 @@ def evaluate_trained(
     Raises:
         ShardError: they are missing, damaged, or were written with another tokenizer.
     """
+    return evaluate_model(trained.language_model, trained.config, open_corpus(trained, shards_dir), max_sequences)
+
+
+def open_corpus(trained: Trained, shards_dir: Path | None = None) -> Corpus:
+    """The run's own shards, or those in ``shards_dir``.
+
+    Raises:
+        ShardError: they are missing, damaged, or were written with another tokenizer.
+    """
     corpus = local_corpus(shards_dir) if shards_dir else load_corpus(trained.config.data)
     if corpus.tokenizer_fingerprint != trained.tokenizer.fingerprint:
         raise ShardError(
             f"the shards in {corpus.name} were written with another tokenizer than the run's", fix="name other shards"
         )
-    return evaluate_model(trained.model, trained.config, corpus, max_sequences)
+    return corpus
+
+
+def read_text(trained: Trained, path: str, *, separator: str = END_OF_TEXT) -> Corpus:
+    """UTF-8 text files as a corpus of the model's tokens, in memory; what ``prepare`` would write of the same text.
+
+    Args:
+        trained: whose tokenizer.
+        path: a file, a folder or a glob.
+        separator: what stands between two documents; a file without it is one document.
+
+    Raises:
+        SourceError: nothing is there, or it cannot be read.
+    """
+    documents = open_text(path, separator, key="--text")
+    return text_corpus(documents, trained.tokenizer, name=path, shard_tokens=trained.config.data.shard_tokens)
+
+
+def evaluate_text(trained: Trained, text: Corpus) -> dict[str, str | float]:
+    """Documents, tokens and bytes of what ``read_text`` has read, loss, perplexity and bits per byte.
+
+    The figures are those that ``evaluate_trained`` gives on the text's shards: every token of every document is a target once,
+    end-of-text included, and what is longer than the context is cut into rows.
+    """
+    return {
+        "text": text.name,
+        "documents": sum(shard.entry.documents for shard in text.split("validation")),
+        "tokens": text.tokens("validation"),
+        "text_bytes": text.text_bytes("validation"),
+        **evaluate_model(trained.language_model, trained.config, text),
+    }
 
 
 def export(trained: Trained, folder: Path) -> None:
@@ -135,7 +199,7 @@ def export(trained: Trained, folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty", fix="name a new folder")
-    model = trained.model.transformer
+    model = recipe_of(trained.config).whole(trained.model)
     if not isinstance(model, PreTrainedModel):
         raise UserError(
             f"model.architecture {trained.config.model.architecture} is no transformers model",

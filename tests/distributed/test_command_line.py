@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -15,9 +16,12 @@ from typing import Any
 
 import pytest
 
+from framework.data.corpus import local_corpus
 from framework.data.embedded import generate_stories
+from framework.data.tokenizer import load_tokenizer
 from framework.metrics.records import read_json_lines
 from tests.conftest import ROOT
+from tests.lm_eval_tasks import write_tasks
 
 pytestmark = pytest.mark.distributed
 
@@ -189,6 +193,29 @@ def test_evaluate_agrees_with_the_run(finished_run: dict[str, Any]) -> None:
     # The run looked at 16 sequences, this at all of them; the model is the same.
     assert report["loss"] == pytest.approx(read_json_lines(path / "eval.jsonl")[-1]["loss"], rel=0.05)
     assert report["bits_per_byte"] > 0
+
+
+def test_evaluate_reports_texts_stories_and_tasks_in_sections(
+    finished_run: dict[str, Any], tiny_shards: Path, tmp_path: Path
+) -> None:
+    """The validation documents as a text: their figures are those of the validation shards, to the last digit."""
+    tokenizer = load_tokenizer(tiny_shards / "tokenizer")
+    documents = [tokenizer.decode(tokens.tolist()) for tokens in local_corpus(tiny_shards).documents("validation")]
+    (tmp_path / "text.txt").write_text("\n***\n".join(documents))
+    command = ["evaluate", finished_run["path"], "--shards", tiny_shards, "--text", tmp_path / "text.txt"]
+    command += ["--separator", "***", "--stories", "3", "--max-tokens", "8", "--json"]
+    if importlib.util.find_spec("lm_eval") is not None:
+        write_tasks(tmp_path)
+        command += ["--tasks", "choose_end", "--task-folder", tmp_path]
+    said = zerostream(*command)
+    report = json.loads(said.stdout)
+    [text] = report["texts"]
+    assert text["documents"] == len(documents)
+    for key in ("loss", "perplexity", "bits_per_byte"):
+        assert text[key] == report[key]
+    assert report["stories"]["stories"] == report["stories"]["reference"]["stories"] == 3
+    assert 0 < report["stories"]["mean_words"] <= 8 * 4
+    assert "tasks" not in report or report["tasks"]["choose_end"]["samples"] == 5
 
 
 def test_an_export_loads_in_transformers_with_the_same_logits(finished_run: dict[str, Any], tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def set_dropout(model: torch.nn.Module, dropout: float) -> None:
         if isinstance(module, torch.nn.Dropout):
             module.p = dropout
         elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = dropout
+            setattr(module, "attention_dropout", dropout)  # noqa: B010 - torch types attributes as tensors
 
 
 def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -119,7 +119,7 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         ) from error
 
 
-def merged(model: PeftModel) -> torch.nn.Module:
-    """The base with the adapters worked into its weights: the same outputs, and no adapter any more."""
-    whole: torch.nn.Module = model.merge_and_unload()  # type: ignore[operator]
+def merged(model: Any) -> torch.nn.Module:
+    """The base of a ``PeftModel`` with the adapters worked into its weights: the same outputs, and no adapter any more."""
+    whole: torch.nn.Module = model.merge_and_unload()
     return whole

@@ -98,7 +98,8 @@ class Base:
             raise UserError(
                 f"base {self.name} is no causal model of transformers", fix="fine-tune a run that pretraining made"
             )
-        return transformer.to("cpu")
+        transformer.cpu()
+        return transformer
 
     def _load_folder(self) -> PreTrainedModel:
         from transformers import AutoModelForCausalLM, PreTrainedModel

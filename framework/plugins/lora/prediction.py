@@ -43,7 +43,8 @@ class Classifier:
         total = np.zeros((len(texts), len(self.classes)))
         for model in self.models:
             total += np.concatenate(list(_probabilities(model, rows, self.tokenizer.end_of_text_id)))
-        return np.divide(total, total.sum(axis=1, keepdims=True))
+        shares: npt.NDArray[np.float64] = total / total.sum(axis=1, keepdims=True)
+        return shares
 
     def _encode(self, text: str, number: int) -> list[int]:
         if not text.strip():

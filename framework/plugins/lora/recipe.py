@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+    from framework.model.loss_model import LossModel
     from framework.plugins.lora.examples import Example, ExampleStream
 
 _SIZE_KEYS = ("architecture", "layers", "width", "heads")
@@ -150,6 +151,12 @@ class FineTuning(Recipe):
         if self.options.method == "full":
             return model
         return add_adapters(model, self.options.adapter, task=self.options.task, base_name=self.options.base)
+
+    def whole(self, model: LossModel) -> nn.Module:
+        """The base with the adapters worked into its weights."""
+        from framework.plugins.lora.adapters import merged
+
+        return model.transformer if self.options.method == "full" else merged(model.transformer)
 
     def cut(self, tokens: Sequence[int], text: str) -> list[int]:
         """``tokens``, at most as many as the model reads.

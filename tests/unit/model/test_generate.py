@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 from framework.config import build_config
 from framework.errors import UserError
 from framework.model.build import build_model
-from framework.model.generate import Sampling, filter_logits, generate_tokens
+from framework.model.generate import Sampling, filter_logits, generate_batch, generate_tokens
 from framework.model.language_model import LanguageModel
 
 VOCAB = 50
@@ -151,6 +152,46 @@ def test_top_k_and_top_p_together_keep_no_more_than_either(logits: list[float], 
     assert bool(both.any())
     assert not bool((both & ~only_k).any())
     assert not bool((both & ~only_p).any())
+
+
+# --- Many at once ---
+
+
+@pytest.mark.parametrize("sampling", [Sampling(60.0, max_tokens=40), Sampling(60.0, 49, 0.99, max_tokens=CONTEXT + 8)])
+def test_a_batch_gives_what_each_seed_gives_alone(model: LanguageModel, sampling: Sampling) -> None:
+    seeds = range(3, 27)
+    together = generate_batch(model, [7, 9], sampling, seeds, context_length=CONTEXT, end_of_text_id=END_OF_TEXT_ID)
+    alone = [generate(model, [7, 9], replace(sampling, seed=seed)) for seed in seeds]
+    assert [[token for token in tokens if token != END_OF_TEXT_ID] for tokens in together] == alone
+    assert all(tokens[-1] == END_OF_TEXT_ID or len(tokens) == sampling.max_tokens for tokens in together)
+    assert len({len(tokens) for tokens in together}) > 1
+
+
+def test_a_batch_stops_when_all_have_ended() -> None:
+    counting = Counting(6)
+    passes = 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+
+    counting.register_forward_hook(count)
+    found = generate_batch(
+        LanguageModel(counting, 6), [3], Sampling(temperature=0), [0, 1], context_length=CONTEXT, end_of_text_id=0
+    )
+    assert found == [[4, 5, 0]] * 2
+    assert passes == 3
+
+
+@given(
+    rows=st.lists(st.lists(st.floats(-20, 20, width=32), min_size=7, max_size=7), min_size=1, max_size=4),
+    top_k=st.none() | st.integers(1, 9),
+    top_p=st.none() | st.floats(0.05, 1.0),
+)
+def test_rows_are_filtered_each_for_itself(rows: list[list[float]], top_k: int | None, top_p: float | None) -> None:
+    sampling = Sampling(0.7, top_k, top_p)
+    expected = torch.stack([filter_logits(torch.tensor(row), sampling) for row in rows])
+    assert torch.equal(filter_logits(torch.tensor(rows), sampling), expected)
 
 
 # --- Refused ---

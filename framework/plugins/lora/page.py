@@ -33,7 +33,7 @@ _STYLE = f"""
 @media (prefers-color-scheme: dark) {{ :root {{ --paper: {DARK.paper}; --ink: {DARK.ink}; --muted: {DARK.muted};
   --line: {DARK.line}; --accent: {DARK.accent}; --alarm: #ff9a8f; --alarm-paper: #33191a; }} }}
 * {{ box-sizing: border-box; }}
-body {{ margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 58rem; background: var(--paper); color: var(--ink);
+body {{ margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 62rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }}
 h1 {{ margin: 0 0 .4rem; font-size: 1.75rem; line-height: 1.2; letter-spacing: -.01em; overflow-wrap: anywhere; }}
 h2 {{ margin: 2.6rem 0 .7rem; font-size: 1.15rem; }}
@@ -46,11 +46,14 @@ p {{ margin: .5rem 0; max-width: 44rem; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; font-size: .94rem; }}
 th, td {{ padding: .42rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; white-space: normal; overflow-wrap: anywhere; }}
+table.facts {{ width: auto; }}
 thead th {{ color: var(--muted); font-weight: 500; font-size: .85rem; }}
 tbody tr.model td {{ color: var(--accent); font-weight: 650; }}
 figure {{ margin: 1.2rem 0 0; }}
 img {{ display: block; max-width: 100%; height: auto; }}
-.pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.5rem 2rem; align-items: start; }}
+.pair {{ display: flex; flex-wrap: wrap; gap: 0 1.5rem; align-items: flex-start; }}
+figcaption {{ margin-top: .4rem; }}
+.pair figcaption {{ max-width: 27rem; }}
 """
 
 
@@ -81,16 +84,16 @@ def render_page(
 <p class="lead">{escape(headline(result))}</p>
 <h2>Beside the baselines</h2>
 {_table(COMPARISON_HEADER, comparison_rows(result), first_class="model")}
-{_figure(comparison, "Accuracy and macro-F1 of the model and its baselines, with 95% intervals.", 880)}
+{_figure(comparison, "Accuracy and macro-F1 of the model and its baselines, with 95% intervals.")}
 <h2>Class by class</h2>
 {_table(PER_CLASS_HEADER, per_class_rows(result))}
 <div class="pair">
-{_figure(confusion, "Examples by true class (row) and predicted class; the shade is the share of the row.", 520)}
-{_figure(reliability, "On the dashed line, the model is right as often as it says; bars are 95% intervals.", 520)}
+{_figure(confusion, "Examples by true class (row) and predicted class; the shade is the share of the row.")}
+{_figure(reliability, "On the dashed line, the model is right as often as it says; bars are 95% intervals.")}
 </div>
 <h2>The data and its split</h2>
 <p>{escape(leakage_sentences(result))}</p>
-{_table(("", ""), _facts(result), has_header=False)}
+{_facts_table(result)}
 {f"<h2>Fold by fold</h2>{_table(folds_header, folds)}" if folds else ""}
 <h2>How to read this</h2>
 <p class="muted">{escape(_HOW_TO_READ)}</p>
@@ -115,12 +118,13 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*facts, ("training", parameters)] if parameters else facts
 
 
-def _table(
-    header: Sequence[str], rows: Iterable[Sequence[str]], *, first_class: str = "", has_header: bool = True
-) -> str:
-    head = f"<thead>{_row('th', header)}</thead>" if has_header else ""
+def _facts_table(result: Mapping[str, Any]) -> str:
+    return f'<table class="facts"><tbody>{"".join(_row("td", fact) for fact in _facts(result))}</tbody></table>'
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, first_class: str = "") -> str:
     body = "".join(_row("td", row, first_class if place == 0 else "") for place, row in enumerate(rows))
-    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table><thead>{_row("th", header)}</thead><tbody>{body}</tbody></table></div>'
 
 
 def _row(tag: str, cells: Sequence[str], css_class: str = "") -> str:
@@ -128,8 +132,9 @@ def _row(tag: str, cells: Sequence[str], css_class: str = "") -> str:
     return f'<tr class="{css_class}">{inside}</tr>' if css_class else f"<tr>{inside}</tr>"
 
 
-def _figure(picture: Picture, caption: str, width: int) -> str:
+def _figure(picture: Picture, caption: str) -> str:
     light, dark = (f"data:image/png;base64,{base64.b64encode(png).decode()}" for png in (picture.light, picture.dark))
+    width = int.from_bytes(picture.light[16:20]) // 2  # of PNG's header; two dots a pixel are sharp on dense screens
     return (
         f'<figure><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" width="{width}" alt="{escape(caption)}"></picture>'

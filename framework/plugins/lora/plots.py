@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from framework.plugins.lora.bootstrap import Floats
@@ -94,7 +95,12 @@ def draw_reliability(result: Mapping[str, Any], theme: Theme = LIGHT) -> Figure:
     upper.set(xlim=(0, 1), ylim=(-0.02, 1.02))
     upper.xaxis.set_major_formatter(PercentFormatter(1))
     upper.yaxis.set_major_formatter(PercentFormatter(1))
-    _dress(upper, theme, title=f"Calibration error {three_digits(result['expected_calibration_error'])}", y="right")
+    _dress(
+        upper,
+        theme,
+        title=f"Calibration error {three_digits(result['expected_calibration_error'])}",
+        y="how often right",
+    )
     counts = [each["count"] for each in result["reliability"]]
     lower.bar(np.arange(len(counts)) / len(counts), counts, 0.92 / len(counts), align="edge", color=theme.neutral)
     lower.yaxis.set_major_locator(MaxNLocator(3, integer=True))
@@ -151,12 +157,14 @@ def _draw_bars(
             linewidth=1.5,
             capsize=3.5 if interval[0] < interval[1] else 0,
         )
-        axes.text(max(value, interval[1]) + 0.025, place, say(value), va="center", fontsize=9.5, color=theme.ink)
+        said = axes.text(max(value, interval[1]) + 0.025, place, say(value), va="center", fontsize=9.5, color=theme.ink)
+        said.set_bbox({"facecolor": theme.paper, "linewidth": 0, "pad": 1})  # above the grid
     axes.set(xlim=(0, 1.17), xticks=np.linspace(0, 1, 6))
 
 
 def _new_figure(width_inches: float, height_inches: float, theme: Theme) -> Figure:
-    return Figure((width_inches, height_inches), DOTS_PER_INCH, facecolor=theme.paper, layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)  # inches
+    return Figure((width_inches, height_inches), DOTS_PER_INCH, facecolor=theme.paper, layout=layout)
 
 
 def _dress(axes: Axes, theme: Theme, *, title: str = "", x: str = "", y: str = "") -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _NAMES = {
-    "majority": "majority",
+    "macro_f1": "macro-F1",
     "look_up": "look-up",
     "tfidf_logistic_regression": "TF-IDF + logistic regression",
 }

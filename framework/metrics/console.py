@@ -24,9 +24,14 @@ _SMOOTHING = 0.9
 
 
 class Console:
-    """Prints the progress of one start, on rank 0."""
+    """Prints the progress of one start, on rank 0.
 
-    def __init__(self) -> None:
+    Args:
+        unit: what speed is counted in.
+    """
+
+    def __init__(self, unit: str = "tokens") -> None:
+        self._unit = unit
         self._rich = RichConsole(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -66,7 +71,7 @@ class Console:
         if record.loss is not None:  # a step that was left out has none to show
             self._loss = record.loss if self._loss is None else _SMOOTHING * self._loss + (1 - _SMOOTHING) * record.loss
         if self._bar is not None:
-            now = f"{_describe_loss(self._loss, 3)}  {record.tokens_per_second:,.0f} tokens/s"
+            now = f"{_describe_loss(self._loss, 3)}  {record.tokens_per_second:,.0f} {self._unit}/s"
             with _ignoring_refusal():
                 self._bar.update(self._task, completed=record.step, now=now)
         elif is_due:
@@ -74,7 +79,7 @@ class Console:
             left = (time.monotonic() - self._began) / done * (self._max_steps - record.step)
             self.say(
                 f"step {record.step:>6}/{self._max_steps}  {_describe_loss(record.loss, 4)}  lr {record.lr:.2e}  "
-                f"{_describe_norm(record.grad_norm)}  {record.tokens_per_second:>9,.0f} tokens/s  "
+                f"{_describe_norm(record.grad_norm)}  {record.tokens_per_second:>9,.0f} {self._unit}/s  "
                 f"{record.peak_memory_bytes / 2**30:.2f} GiB  {format_seconds(left)} left"
             )
 

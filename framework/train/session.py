@@ -47,7 +47,7 @@ def train(config: Config, stop: StopRequest) -> None:
     _compute_the_same_every_time()
     stop.limit(config.train.time_limit_seconds)
     found = preflight.check(config, int(os.environ.get("WORLD_SIZE", "1")))
-    run_dir, console = RunDir(config.run_dir), Console()
+    run_dir, console = RunDir(config.run_dir), Console(found.recipe.unit)
     deadlines = config.train
     watch = Watch(run_dir, int(os.environ.get("RANK", "0")))
     # Deadlines come first, with the stacks that explain them; a collective's own end is the second net.

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline, make_union
 from framework.errors import UserError
 from framework.plugins.lora.bootstrap import Floats
 from framework.plugins.lora.scores import Integers
+from framework.plugins.lora.table import normalise_text
 
 _WORD = re.compile(r"\b\w\w+\b")  # what TfidfVectorizer takes for a word
 _MOST_FEATURES = 200_000
@@ -45,11 +46,6 @@ def baseline_probabilities(
     }
 
 
-def normalise(text: str) -> str:
-    """``text`` without what makes no difference to a reader who compares two: case, and the amount of white space."""
-    return " ".join(text.casefold().split())
-
-
 def build_tfidf_logistic_regression() -> Pipeline:
     """Words and pairs of words beside the pieces of words, weighted by TF-IDF, under a linear classifier.
 
@@ -67,9 +63,9 @@ def build_tfidf_logistic_regression() -> Pipeline:
 def _look_up(train_texts: Sequence[str], train_labels: Integers, test_texts: Sequence[str], classes: int) -> Floats:
     labels_of: dict[str, list[int]] = {}
     for text, label in zip(train_texts, train_labels.tolist(), strict=True):
-        labels_of.setdefault(normalise(text), []).append(label)
+        labels_of.setdefault(normalise_text(text), []).append(label)
     everything = train_labels.tolist()
-    found = [labels_of.get(normalise(text), everything) for text in test_texts]
+    found = [labels_of.get(normalise_text(text), everything) for text in test_texts]
     counts = np.array([_label_counts(each, classes) for each in found]).reshape(len(test_texts), classes)
     probabilities: Floats = counts / counts.sum(axis=1, keepdims=True)
     return probabilities

@@ -44,6 +44,8 @@ class Classes:
 class Classification(FineTuning):
     """The recipe of ``task: classification``."""
 
+    unit = "examples"
+
     @cached_property
     def _rows(self) -> tuple[LabelledData, tuple[Fold, ...]]:
         return load_folds(self.options.data)

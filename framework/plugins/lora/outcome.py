@@ -71,7 +71,10 @@ def write_outcome(run_dir: RunDir) -> Path:
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     with storage_errors(folder):
-        trained.model.transformer.cpu().save_pretrained(temporary)  # type: ignore[operator]
+        transformer: Any = trained.model.transformer.cpu()
+        # No adapter sits on an embedding; peft would look for the base's config to find out.
+        without_embeddings = {"save_embedding_layers": False} if stored["method"] == "lora" else {}
+        transformer.save_pretrained(temporary, **without_embeddings)
         if stored["method"] == "full":
             trained.tokenizer.save_for_transformers(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form

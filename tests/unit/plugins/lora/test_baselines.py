@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from framework.errors import UserError
-from framework.plugins.lora.baselines import baseline_probabilities, normalise
+from framework.plugins.lora.baselines import baseline_probabilities
+from framework.plugins.lora.table import normalise_text
 
 CLASSES = ("young", "middle", "old")
 NAMES = {"majority", "look_up", "tfidf_logistic_regression"}
@@ -119,7 +120,7 @@ def test_every_baseline_gives_distributions_and_the_same_ones_again(
     words=st.lists(st.text(alphabet="abcßÉ.1", min_size=1), min_size=1), space=st.sampled_from([" ", "\n\t", "\u00a0 "])
 )
 def test_case_and_white_space_make_no_other_text_and_a_letter_does(words: list[str], space: str) -> None:
-    plain = normalise(" ".join(words))
-    assert normalise(f" {space.join(words)}\n") == plain
-    assert normalise(plain.upper()) == plain
-    assert normalise(" ".join([*words, "x"])) != plain
+    plain = normalise_text(" ".join(words))
+    assert normalise_text(f" {space.join(words)}\n") == plain
+    assert normalise_text(plain.upper()) == plain
+    assert normalise_text(" ".join([*words, "x"])) != plain

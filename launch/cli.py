@@ -185,10 +185,14 @@ def evaluate(
         Path | None,
         typer.Option(help="With --tasks: a folder of your own tasks' YAML files.", show_default=False),
     ] = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option(help="For a fine-tuned classifier: a file of labelled rows to score it on.", show_default=False),
+    ] = None,
     step: StepOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Loss, perplexity and bits per byte on the validation shards, in float32; or on texts, stories and tasks.
+    """Loss, perplexity and bits per byte on the validation shards, in float32; or on texts, stories, tasks and labels.
 
     --text, --stories and --tasks may stand together; the validation shards are then evaluated if --shards names them.
     """
@@ -208,6 +212,7 @@ def evaluate(
         seed=seed,
         tasks=tasks,
         task_folder=task_folder,
+        labelled=labelled,
     )
     run_evaluate(options, as_json=as_json)
 

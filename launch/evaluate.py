@@ -4,6 +4,7 @@ loss, perplexity, ...   the validation shards: where nothing else is asked for, 
 texts                   --text: one entry each
 stories                 --stories: measures of sampled stories, beside those of real ones
 tasks                   --tasks: lm-eval's metrics by task
+accuracy, macro_f1 ...  --labelled, alone: a classifier's scores on labelled rows, by the plugin that trained it
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class EvaluateOptions:
     seed: int | None
     tasks: str | None
     task_folder: Path | None
+    labelled: Path | None = None
 
 
 def run_evaluate(options: EvaluateOptions, *, as_json: bool) -> None:
@@ -59,6 +61,9 @@ def run_evaluate(options: EvaluateOptions, *, as_json: bool) -> None:
         UserError: options do not fit together, or as the parts of ``framework.train`` raise it.
     """
     _refuse_misplaced(options)
+    if options.labelled is not None:
+        _evaluate_labelled(options, as_json=as_json)
+        return
     names = _task_names(options)
     request = _story_request(options)
     tasks = None
@@ -84,6 +89,21 @@ def run_evaluate(options: EvaluateOptions, *, as_json: bool) -> None:
         print(json.dumps(report, ensure_ascii=False))
     else:
         _print(report)
+
+
+def _evaluate_labelled(options: EvaluateOptions, *, as_json: bool) -> None:
+    from framework.plugins.registry import installed_plugins
+
+    for name in ("step", "shards", *_SECTIONS):
+        if getattr(options, name):
+            raise UserError(f"--labelled is given beside {_flag(name)}", fix="ask for one after the other")
+    scoring = [plugin for plugin in installed_plugins().values() if plugin.evaluate_labelled is not None]
+    if not scoring:
+        raise UserError("no installed plugin scores labelled rows", fix="install zerostream with its extra lora")
+    assert scoring[0].evaluate_labelled is not None
+    assert options.labelled is not None
+    result, text = scoring[0].evaluate_labelled(options.run_dir, options.labelled)
+    print(json.dumps({"run_dir": str(options.run_dir), **result}, ensure_ascii=False) if as_json else text)
 
 
 # --- What is asked for ---

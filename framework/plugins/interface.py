@@ -91,6 +91,9 @@ class Plugin:
     recipe: Callable[[Config, Any], Any] | None = None
     """What a run with this plugin learns, in place of pretraining on shards: makes a `framework.train.recipe.Recipe` from its
     config and the validated options."""
+    evaluate_labelled: Callable[[Path, Path], tuple[Mapping[str, Any], str]] | None = None
+    """Scores a run of this plugin on a file of labelled rows, for `zerostream evaluate RUN_DIR --labelled FILE`: the result as
+    JSON has it, and as a person reads it."""
     hooks: Callable[[Config, Any], list[Hook]] | None = None
     """Makes the hooks of a run from its config and the validated options."""
     metrics: Mapping[str, EvaluationMetric] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from framework.config import Config
@@ -21,7 +23,18 @@ def make_recipe(config: Config, options: LoraOptions) -> Any:
     return Completion(config, options)
 
 
+def evaluate_labelled(run_dir: Path, file: Path) -> tuple[Mapping[str, Any], str]:
+    """Scores a fine-tuned classifier on a later file with the columns that it was trained on."""
+    from framework.plugins.lora.results import score_file
+
+    return score_file(run_dir, file)
+
+
 plugin = Plugin(
-    name="lora", options=LoraOptions, commands={"finetune": finetune, "predict": predict}, recipe=make_recipe
+    name="lora",
+    options=LoraOptions,
+    commands={"finetune": finetune, "predict": predict},
+    recipe=make_recipe,
+    evaluate_labelled=evaluate_labelled,
 )
 """Found by the entry point `lora`."""

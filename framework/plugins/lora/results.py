@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from framework.plugins.lora.baselines import baseline_probabilities
 from framework.plugins.lora.classification import PREDICTIONS_FILE
 from framework.plugins.lora.scores import paired_difference, score
 from framework.plugins.lora.splits import Fold, leakage
-from framework.plugins.lora.table import LabelledData
+from framework.plugins.lora.table import LabelledData, load_labelled
 from framework.run_dir import RunDir
 
 Floats = npt.NDArray[np.float64]
@@ -82,6 +83,60 @@ def summarise(
         ],
         "seconds": sum(result.get("step_seconds_total", 0.0) for result in results),
     }
+
+
+def score_file(run_dir: Path, file: Path) -> tuple[dict[str, Any], str]:
+    """A classifier's scores on a later file of labelled rows, as JSON has them and as a person reads them.
+
+    The columns are those of its training. The baselines are trained on its training table, which must still be there; how much of
+    the file stands in that table is part of the result.
+
+    Raises:
+        UserError: the run, the file or the training table is missing or does not fit.
+    """
+    from framework.plugins.lora.prediction import load_classifier, runs_below
+    from framework.plugins.lora.report import format_table
+    from framework.plugins.registry import active_plugins
+    from framework.train.preflight import read_run_config
+
+    config = read_run_config(runs_below(run_dir)[0])
+    options = next(active.options for active in active_plugins(config) if active.plugin.name == "lora").data
+    classifier = load_classifier(run_dir)
+    later = load_labelled(options, file, classes=classifier.classes)
+    trained = load_labelled(options, classes=classifier.classes)
+    both = replace(
+        later,
+        texts=trained.texts + later.texts,
+        labels=np.concatenate([trained.labels, later.labels]),
+        groups=trained.groups + later.groups,
+    )
+    fold = Fold(np.arange(len(trained)), np.arange(len(trained), len(both)))
+    probabilities = {
+        "model": classifier.probabilities(later.texts),
+        **baseline_probabilities(trained.texts, trained.labels, later.texts, later.classes),
+    }
+    scores = {
+        name: score(
+            later.labels,
+            each,
+            classes=later.classes,
+            class_ages=classifier.class_ages,
+            ages=None,
+            groups=later.groups if options.split == "groups" else None,
+            seed=config.seed,
+        ).as_dict()
+        for name, each in probabilities.items()
+    }
+    result = {
+        "classes": list(later.classes),
+        **scores.pop("model"),
+        "baselines": scores,
+        "leakage": leakage(both, fold).as_dict(),
+        "train_examples": len(trained),
+        "test_examples": len(later),
+        "dropped": dict(later.dropped),
+    }
+    return result, format_table(result)
 
 
 def _baselines(data: LabelledData, folds: Sequence[Fold]) -> dict[str, Floats]:

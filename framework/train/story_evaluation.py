@@ -13,7 +13,7 @@ from framework.model.generate import Sampling, generate_batch
 from framework.train.trained import Trained, encode_prompt
 
 STORIES_AT_ONCE = 32
-"""Computed together; more hardly make it faster on a CPU, and keys and values take memory for each."""
+"""Computed together; each needs memory for its keys and values."""
 
 
 @dataclass(frozen=True)

@@ -77,18 +77,18 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
 def _root_cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
     """The rank whose end made the others end.
 
-    Agent and ranks tell the time in whole seconds, and a rank that lost its connection to a killed one may be seen first: of all
-    that ended within two seconds, a signal explains more than an exit code, a refusal more than an error, and an error more than
-    a rank that was told to stop because of it.
+    Agent and ranks tell the time in whole seconds, and a rank that lost its connection to a killed one may be seen first. Of all
+    that ended before the agent would have killed them, a signal explains more than an exit code, a refusal more than an error, an
+    error more than a rank that was told to stop because of it; and SIGTERM is what the agent itself tells them with.
     """
     began = min(failure.timestamp for failure in failures.values())
-    codes = (EXIT_REFUSED, EXIT_FAILED, EXIT_PREEMPTED)
+    codes = (EXIT_REFUSED, EXIT_FAILED, EXIT_PREEMPTED, -signal.SIGTERM)
 
     def order(item: tuple[int, ProcessFailure]) -> tuple[bool, int, int]:
         rank, failure = item
         code = failure.exitcode
-        weight = -1 if code < 0 else codes.index(code) if code in codes else codes.index(EXIT_FAILED)
-        return failure.timestamp > began + 2, weight, rank
+        weight = codes.index(code) if code in codes else -1 if code < 0 else codes.index(EXIT_FAILED)
+        return failure.timestamp >= began + _SECONDS_TO_SIGKILL - 1, weight, rank
 
     return min(failures.items(), key=order)
 

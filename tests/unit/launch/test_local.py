@@ -28,6 +28,8 @@ def failure(tmp_path: Path, rank: int, exit_code: int, after: int = 0) -> Proces
         ({0: (1, 0), 1: (2, 0)}, 1),
         ({0: (2, 0), 1: (2, 0)}, 0),
         ({0: (75, 0), 1: (75, 1)}, 0),
+        ({0: (75, 0), 1: (-15, 0)}, 0),  # rank 1 was still ending when the agent told it to
+        ({0: (1, 0), 1: (-9, 4)}, 1),  # on a busy machine the agent looks late
         ({0: (-9, 10), 1: (1, 0)}, 1),  # rank 0 did not end by itself: the agent killed it ten seconds later
     ],
 )

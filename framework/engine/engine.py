@@ -220,6 +220,22 @@ class Engine(ABC):
                 return int(state["step"])
         return 0
 
+    def trained_state_bytes(self) -> int:
+        """What learning keeps in memory beside the weights, on this rank: for every element that it updates a float32 gradient,
+        and the optimizer's moments as they stand. No collective.
+
+        Counted from the tensors, so that what is frozen, or another rank's, weighs nothing. A gradient that is whole until
+        the ranks have shared it out (ZeRO stages 0 and 1), and rounded copies of it, are not counted.
+        """
+        total = 0
+        for held in self._held():
+            if held.optimized is None:
+                continue
+            state = self._optimizer_state(held)
+            moments = [] if state is None else [held.moment(state, kind) for kind in MOMENTS]
+            total += sum(tensor.nbytes for tensor in (held.weight, *moments))
+        return total
+
     def _share_of(self, held: Held) -> tuple[int, int] | None:
         """Which of the held elements this rank writes: all of a shard, an even part of what every rank has."""
         count = held.weight.numel()

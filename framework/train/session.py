@@ -74,7 +74,8 @@ def train(config: Config, stop: StopRequest) -> None:
         if world.is_main:
             console.say(_headline(config, found, size, world, start))
         if start.step >= config.train.max_steps:
-            world.from_main(lambda: _write_missing_result(run_dir, world, size, start))
+            state_bytes = _count_state(engine)
+            world.from_main(lambda: _write_missing_result(run_dir, world, size, start, state_bytes))
             if world.is_main:
                 console.say(f"nothing to do: this run has taken its {config.train.max_steps} steps")
             return
@@ -105,8 +106,9 @@ def train(config: Config, stop: StopRequest) -> None:
         ).run(start)
         failpoint("shutdown")
         seconds = time.perf_counter() - began
+        state_bytes = _count_state(engine)
         if world.is_main:
-            result = _summarise(run_dir, world, size, start, end, seconds)
+            result = _summarise(run_dir, world, size, start, end, seconds, state_bytes)
             write_result(run_dir, result)
             console.say(_closing_words(recipe, run_dir, result))
 
@@ -184,10 +186,15 @@ def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Pr
     return Progress(manifest.step, manifest.tokens, manifest.train_loss)
 
 
-def _write_missing_result(run_dir: RunDir, world: World, size: _ModelSize, end: Progress) -> None:
+def _count_state(engine: Engine) -> int:
+    """Bytes of gradients and optimizer states, over all ranks, which call it together."""
+    return engine.world.sum_integers([engine.trained_state_bytes()])[0]
+
+
+def _write_missing_result(run_dir: RunDir, world: World, size: _ModelSize, end: Progress, state_bytes: int) -> None:
     """A run that was killed between its last checkpoint and its result gets it now."""
     if not run_dir.result.exists():
-        write_result(run_dir, _summarise(run_dir, world, size, end, end, 0.0))
+        write_result(run_dir, _summarise(run_dir, world, size, end, end, 0.0, state_bytes))
 
 
 def _make_hooks(
@@ -231,7 +238,13 @@ def _headline(config: Config, found: preflight.Preflight, size: _ModelSize, worl
 
 
 def _summarise(
-    run_dir: RunDir, world: World, size: _ModelSize, start: Progress, end: Progress, seconds: float
+    run_dir: RunDir,
+    world: World,
+    size: _ModelSize,
+    start: Progress,
+    end: Progress,
+    seconds: float,
+    state_bytes: int,
 ) -> dict[str, Any]:
     steps, evaluations = read_json_lines(run_dir.metrics), read_json_lines(run_dir.evaluations)
     finished: dict[str, Any] = {
@@ -240,8 +253,11 @@ def _summarise(
         "tokens": end.tokens,
         "parameters": size.parameters,
         "trainable_parameters": size.trainable,
+        "trained_state_bytes": state_bytes,
         "world_size": world.world_size,
     }
+    if frozen := size.parameters - size.trainable:  # what full fine-tuning would train, in place of what was added
+        finished["full_fine_tuning_state_bytes"] = round(state_bytes * frozen / size.trainable)
     if skipped := count_skipped_sequences(run_dir):
         finished["skipped_sequences"] = skipped
     if not steps or not evaluations:  # a disk refused them to the end, or they were removed: the weights are there
@@ -262,6 +278,14 @@ def _summarise(
     }
 
 
+def _memory_words(result: dict[str, Any]) -> str:
+    peak = f"{result['peak_memory_bytes'] / 2**30:.2f} GiB at the peak of a rank"
+    if "full_fine_tuning_state_bytes" not in result:
+        return peak
+    held, full = result["trained_state_bytes"] / 2**20, result["full_fine_tuning_state_bytes"] / 2**20
+    return f"{peak}; gradients and optimizer states {held:,.2f} MiB, of full fine-tuning {full:,.2f} MiB"
+
+
 def _closing_words(recipe: Recipe, run_dir: RunDir, result: dict[str, Any]) -> str:
     if "validation" not in result:
         return f"\nfinished {result['step']} steps; {run_dir.metrics} or {run_dir.evaluations} has no line to sum up"
@@ -273,7 +297,7 @@ def _closing_words(recipe: Recipe, run_dir: RunDir, result: dict[str, Any]) -> s
             f"{result['tokens_per_second_median']:,.0f} {recipe.unit}/s, {100 * result['data_wait_fraction']:.2f}% of it waiting "
             "for data",
         ),
-        ("memory", f"{result['peak_memory_bytes'] / 2**30:.2f} GiB at the peak of a rank"),
+        ("memory", _memory_words(result)),
         *of_recipe[1:],
     ]
     if skipped := result.get("skipped_sequences", 0):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -43,6 +44,18 @@ def test_digests_do_not_depend_on_ranks_or_engine(engine: str, one_rank: Runs, t
     assert len(set(expected)) == STEPS
     assert digests(one_rank.metrics(engine)) == expected
     assert digests(two_ranks.metrics(engine)) == expected
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("ranks", ["one_rank", "two_ranks"])
+def test_gradients_and_moments_are_held_once_from_zero_1_on(
+    engine: str, ranks: str, request: pytest.FixtureRequest
+) -> None:
+    runs: Runs = request.getfixturevalue(ranks)
+    result = json.loads((runs.path(engine) / "result.json").read_text())
+    copies = result["world_size"] if engine in ("reference", "zero0") else 1
+    assert result["trained_state_bytes"] == copies * 3 * 4 * result["trainable_parameters"]
+    assert "full_fine_tuning_state_bytes" not in result  # nothing was frozen
 
 
 def test_losses_fall(one_rank: Runs) -> None:

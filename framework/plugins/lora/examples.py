@@ -78,7 +78,9 @@ class ExampleStream:
 
     def _make_step(self, step: int, rows: Sequence[tuple[int, Example]]) -> StepBatch:
         size = self.plan.micro_batch_size
-        examples = [example for _, example in rows]
+        # Texts of one length side by side need the least padding, and a step is the same sum in any order. The longest come
+        # first: what does not fit into memory is then told at once.
+        examples = sorted((example for _, example in rows), key=lambda example: -len(example.input_ids))
         return StepBatch(
             step,
             tuple(

@@ -18,6 +18,7 @@ from framework.plugins.lora.wording import (
     headline,
     is_leaky,
     leakage_sentences,
+    memory_sentence,
     parameters_sentence,
     per_class_rows,
 )
@@ -115,7 +116,8 @@ def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     }  # neither shares nor is_leaky
     facts = [(describe_name(key), f"{value:,}") for key, value in counts.items()]
     parameters = parameters_sentence(result)
-    return [*facts, ("training", parameters)] if parameters else facts
+    memory = memory_sentence(result)
+    return [*facts, *((name, said) for name, said in (("training", parameters), ("memory", memory)) if said)]
 
 
 def _facts_table(result: Mapping[str, Any]) -> str:

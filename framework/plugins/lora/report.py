@@ -7,7 +7,9 @@ A *result* is what ``result.json`` holds. Read here are
 * ``leakage``: ``test_texts_in_training_fraction``, and counts such as ``duplicate_rows`` and ``conflicting_texts``;
 * where they are there: ``differences`` (by baseline, ``PairedDifference.as_dict()`` of the model minus the baseline),
   ``train_examples``, ``test_examples``, ``dropped`` (rows by reason), ``trainable_parameters``, ``total_parameters``, and
-  ``folds`` (a list of mappings with ``accuracy`` and whatever other numbers each fold has).
+  ``folds`` (a list of mappings with ``accuracy`` and whatever other numbers each fold has);
+* also where they are there: ``trained_state_bytes``, of the gradients and optimizer states of a run over its ranks, and
+  ``full_fine_tuning_state_bytes``, those of full fine-tuning.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from framework.plugins.lora.wording import (
     headline,
     is_leaky,
     leakage_sentences,
+    memory_sentence,
     parameters_sentence,
     per_class_rows,
 )
@@ -82,7 +85,8 @@ def format_table(result: Mapping[str, Any]) -> str:
     ]
     leakage = [leakage_sentences(result)]
     parts = [*leakage, *scores] if is_leaky(result) else [*scores, *leakage]
-    return "\n\n".join(filter(None, [*parts, parameters_sentence(result)]))
+    training = " ".join(filter(None, [parameters_sentence(result), memory_sentence(result)]))
+    return "\n\n".join(filter(None, [*parts, training]))
 
 
 def _format(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

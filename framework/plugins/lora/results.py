@@ -20,6 +20,7 @@ from framework.plugins.lora.table import LabelledData, load_labelled
 from framework.run_dir import RunDir
 
 Floats = npt.NDArray[np.float64]
+_STATE_BYTES = ("trained_state_bytes", "full_fine_tuning_state_bytes")  # the second only where something is frozen
 
 
 def summarise(
@@ -74,6 +75,7 @@ def summarise(
         "dropped": dict(data.dropped),
         "trainable_parameters": results[0]["trainable_parameters"],
         "total_parameters": results[0]["parameters"],
+        **{key: results[0][key] for key in _STATE_BYTES if key in results[0]},
         "folds": [
             {
                 "accuracy": float((predicted.argmax(axis=1) == data.labels[fold.test]).mean()),

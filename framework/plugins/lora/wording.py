@@ -104,6 +104,17 @@ def parameters_sentence(result: Mapping[str, Any]) -> str | None:
     return f"{trainable:,} of {total:,} parameters were trained ({trainable / total:.2%})."
 
 
+def memory_sentence(result: Mapping[str, Any]) -> str | None:
+    """None where the result does not count it, and where nothing was frozen."""
+    held, full = result.get("trained_state_bytes"), result.get("full_fine_tuning_state_bytes")
+    if held is None or full is None:
+        return None
+    return (
+        f"Gradients and optimizer states took {_mebibytes(held)}; full fine-tuning would take {_mebibytes(full)}, "
+        f"{full / held:,.1f} times as much."
+    )
+
+
 def folds_rows(result: Mapping[str, Any]) -> tuple[Sequence[str], list[tuple[str, ...]]]:
     """Header and rows of the folds' own scores; the columns are what all folds have."""
     folds = result.get("folds") or []
@@ -151,6 +162,10 @@ def _exact_percent(share: float) -> str:
 
 def _two_digits(value: float) -> str:
     return f"{value:.2f}"
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.2f} MiB"
 
 
 def _is_number(value: Any) -> bool:

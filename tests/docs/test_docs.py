@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from framework.config.reference import config_reference
 from framework.config.schema import Config
-from launch.cli import app
+from launch.cli import _add_plugin_commands, app
 
 pytestmark = pytest.mark.docs
 
@@ -65,6 +65,7 @@ def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
+_add_plugin_commands()
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 CONFIG_KEYS = set(keys_of(Config))
 EVERYWHERE = {"--help", "-h"}

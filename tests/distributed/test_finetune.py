@@ -1,0 +1,240 @@
+"""Fine-tuning on real ranks: the same engines, loop and checkpoints as pretraining, with a base that stays as it is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from framework.checkpoint.fragments import CheckpointReader
+from framework.checkpoint.manifest import verify
+from framework.engine import WEIGHT
+from framework.metrics.records import read_json_lines
+from framework.plugins.lora.blurbs import generate_blurbs
+from framework.plugins.lora.outcome import write_outcome
+from framework.plugins.lora.prediction import load_classifier
+from framework.run_dir import RunDir
+from tests.conftest import ROOT
+from tests.distributed.conftest import ENGINES, Runs, engine_overrides, start_ranks
+from tests.tiny_base import finetuning_config, make_base
+
+pytestmark = pytest.mark.distributed
+
+STEPS, STOP_AT = 6, 4
+
+
+def jobs(config: Path, folder: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for engine in ENGINES:
+        common = [str(config), *engine_overrides(engine)]
+        found[engine] = [*common, f"run_dir={folder / engine}", "model.dropout=0.0"]
+        cut = [*common, f"run_dir={folder / f'cut-{engine}'}"]
+        found[f"whole-{engine}"] = [*common, f"run_dir={folder / f'whole-{engine}'}"]
+        found[f"cut-{engine}-stopped"] = [*cut, f"train.stop_at_step={STOP_AT}"]
+        found[f"cut-{engine}"] = cut
+    full = [str(config), "plugins.lora.method=full", "engine.zero_stage=2", f"run_dir={folder / 'full'}"]
+    return {**found, "full": [*full, "optimizer.lr=1e-3"]}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Base and config."""
+    folder = tmp_path_factory.mktemp("finetune")
+    base = make_base(folder / "base")
+    return base, finetuning_config(folder, base)
+
+
+@pytest.fixture(scope="module")
+def started(prepared: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Runs]:
+    found: dict[int, Runs] = {}
+
+    def start(ranks: int) -> Runs:
+        if ranks not in found:
+            folder = tmp_path_factory.mktemp(f"ranks{ranks}")
+            found[ranks] = start_ranks(ranks, jobs(prepared[1], folder), folder)
+        return found[ranks]
+
+    return start
+
+
+def values(lines: list[dict[str, Any]], key: str) -> list[Any]:
+    return [line[key] for line in lines]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_oracles_losses(engine: str, ranks: int, started: Callable[[int], Runs]) -> None:
+    oracle, lines = started(1).metrics("reference"), started(ranks).metrics(engine)
+    assert len(lines) == STEPS
+    assert values(lines, "batch_digest") == values(oracle, "batch_digest")
+    assert values(lines, "loss") == pytest.approx(values(oracle, "loss"), rel=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_stopped_run_goes_on_to_the_same_digits(engine: str, started: Callable[[int], Runs]) -> None:
+    """With dropout on."""
+    runs = started(2)
+    assert runs.outcomes[f"cut-{engine}-stopped"]["exit_code"] == 75
+    whole, cut = runs.metrics(f"whole-{engine}"), runs.metrics(f"cut-{engine}")
+    for key in ("step", "loss", "grad_norm", "lr", "batch_digest"):
+        assert values(cut, key) == values(whole, key)
+
+
+def test_zero_3_saves_adapters_whole_and_nothing_of_the_base(started: Callable[[int], Runs]) -> None:
+    run_dir = RunDir(started(2).path("zero3"))
+    folder = run_dir.checkpoint(STEPS)
+    manifest = verify(folder)
+    reader = CheckpointReader(folder, manifest)
+    names = reader.names(WEIGHT)
+    assert names
+    assert all(".lora_" in name or ".score." in name for name in names)
+    adapter = load_file(write_outcome(run_dir) / "adapter_model.safetensors")
+    assert len(adapter) == len(names)
+    shapes = {tuple(tensor.shape) for name, tensor in adapter.items() if "lora_A" in name}
+    assert shapes == {(4, 32), (4, 128)}  # rank x width, rank x inner width
+    for name, tensor in adapter.items():
+        assert torch.isfinite(tensor).all()
+        assert tensor.abs().sum() > 0, name  # lora_B began at zero
+
+
+@pytest.mark.parametrize("name", ["zero3", "reference", "full"])
+def test_what_is_left_behind_gives_the_runs_own_answers_in_a_fresh_process(
+    name: str, prepared: tuple[Path, Path], started: Callable[[int], Runs]
+) -> None:
+    run_dir = RunDir(started(2).path(name))
+    folder = write_outcome(run_dir)
+    predictions = json.loads((run_dir.path / "predictions.json").read_text())
+    texts, expected = short_rows(predictions)
+    found = torch.from_numpy(load_classifier(run_dir.path).probabilities(texts))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    others = subprocess.run(
+        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(prepared[0]), str(folder), json.dumps(texts)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    torch.testing.assert_close(torch.tensor(json.loads(others.stdout)).double(), found, rtol=0, atol=1e-5)
+
+
+def short_rows(predictions: dict[str, Any]) -> tuple[list[str], torch.Tensor]:
+    """Some of the test rows that were not cut to the context, and their probabilities."""
+    blurbs = list(generate_blurbs(60, seed=0))
+    texts = [blurbs[row].text for row in predictions["rows"]]
+    chosen = sorted(range(len(texts)), key=lambda number: len(texts[number]))[:6]
+    probabilities = torch.tensor(predictions["probabilities"], dtype=torch.float64)
+    return [texts[number] for number in chosen], probabilities[chosen]
+
+
+IN_A_FRESH_PROCESS = """
+import json, sys
+from pathlib import Path
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+base, folder, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+tokenizer = AutoTokenizer.from_pretrained(base)
+pad = tokenizer.eos_token_id
+if Path(folder).name == "adapter":
+    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=4, pad_token_id=pad)
+    model = PeftModel.from_pretrained(model, folder)
+else:
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+model.eval()
+with torch.no_grad():
+    rows = [model(torch.tensor([[pad, *tokenizer(text).input_ids]])).logits.softmax(-1)[0].tolist() for text in texts]
+print(json.dumps(rows))
+"""
+
+
+def zerostream(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [sys.executable, "-m", "launch.cli", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert result.returncode == expect, result.stderr[-3000:]
+    return result
+
+
+def test_finetune_scores_all_folds_beside_baselines(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=3"]
+    result = json.loads(zerostream("finetune", prepared[1], *more, "--nproc", 2, "--json").stdout)
+    assert result == json.loads((run_dir / "result.json").read_text())
+    assert {"majority", "look_up", "tfidf_logistic_regression"} == result["baselines"].keys()
+    for scores in (result, *result["baselines"].values()):
+        low, high = scores["accuracy_ci95"]
+        assert low <= scores["accuracy"] <= high
+        assert 0 <= scores["macro_f1"] <= 1
+        assert scores["mean_absolute_error_years"] >= 0
+    assert result["leakage"]["test_texts_in_training_fraction"] == 0
+    assert 0 < result["trainable_parameters"] < result["total_parameters"]
+    assert result["test_examples"] == 60  # each row once
+    for name in ("report.html", "confusion.png", "reliability.png", "comparison.png"):
+        assert (run_dir / name).stat().st_size > 1000
+    # Again: nothing is trained, and the result is the same.
+    before = {fold: read_json_lines(run_dir / fold / "metrics.jsonl") for fold in ("fold-1", "fold-2")}
+    again = zerostream("finetune", prepared[1], *more, "--nproc", 2, "--json")
+    assert json.loads(again.stdout) == result
+    assert "nothing to do" in again.stderr
+    assert {fold: read_json_lines(run_dir / fold / "metrics.jsonl") for fold in before} == before
+
+    answer = json.loads(zerostream("predict", run_dir, "--text", "A baby says moo.", "--json").stdout)
+    probabilities = answer["predictions"][0]["probabilities"]
+    assert list(probabilities) == ["0-2", "3-5", "6-8", "9+"]
+    assert sum(probabilities.values()) == pytest.approx(1)
+    later = tmp_path / "later.jsonl"
+    later.write_text("".join(json.dumps({"text": text, "age": "Age 3-5"}) + "\n" for text in ("A cow.", "A hen.")))
+    scored = json.loads(zerostream("evaluate", run_dir, "--labelled", later, "--json").stdout)
+    assert scored["examples"] == 2
+    adapter = run_dir / "fold-1" / "adapter"
+    other_base = make_base(tmp_path / "other", seed=2)
+    refused = zerostream("predict", other_base, "--adapter", adapter, "--text", "A cow.", expect=2)
+    assert "was made on other weights" in refused.stderr.splitlines()[-1]
+    weights = adapter / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    tampered = zerostream("predict", prepared[0], "--adapter", adapter, "--text", "A cow.", expect=2)
+    assert "is not what was saved" in tampered.stderr.splitlines()[-1]
+
+
+def test_prompts_are_continued_by_an_adapter_and_by_its_export(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"ask": f"Tom has {n} hats.", "say": f" {n} hats!"}) + "\n" for n in range(40)))
+    run_dir = tmp_path / "run"
+    config = tmp_path / "prompts.yaml"
+    config.write_text(f"""\
+run_dir: {run_dir}
+model: {{layers: 2, width: 32, heads: 2, context_length: 64}}
+optimizer: {{lr: 1.0e-2}}
+engine: {{kind: reference, micro_batch_size: 4, global_batch_size: 8}}
+train: {{max_steps: 4, eval_every_steps: 4, sample_max_tokens: 4}}
+data: {{lanes: 8}}
+plugins:
+  lora:
+    base: {prepared[0]}
+    task: causal_lm
+    prompts: {{source: jsonl, path: {rows}, prompt_field: ask, text_field: say}}
+""")
+    result = json.loads(zerostream("finetune", config, "--json").stdout)
+    assert result["trainable_parameters"] < result["parameters"]
+    assert {"loss", "perplexity"} <= result["validation"].keys()
+    told = json.loads(zerostream("generate", run_dir, "--prompt", "Tom has", "--temperature", 0, "--json").stdout)
+    zerostream("export", run_dir, tmp_path / "exported")
+    assert not (tmp_path / "exported" / "adapter_config.json").exists()
+    script = """
+import sys, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, tokenizer = AutoModelForCausalLM.from_pretrained(sys.argv[1]), AutoTokenizer.from_pretrained(sys.argv[1])
+ids = [tokenizer.eos_token_id, *tokenizer("Tom has").input_ids]
+print(tokenizer.decode(model(torch.tensor([ids])).logits[0, -1].argmax().item()), end="")
+"""
+    first = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "exported")], capture_output=True, text=True, check=True
+    )
+    assert told["stories"][0]["text"].startswith(first.stdout)

@@ -1,0 +1,133 @@
+"""Classifier and adapters on real transformers models: what is read, what is trained, and what stays as it is."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from transformers import PreTrainedModel
+
+from framework.data.stream import IGNORED_TARGET
+from framework.errors import ConfigError
+from framework.plugins.lora.adapters import add_adapters, merged, set_dropout
+from framework.plugins.lora.base import open_base
+from framework.plugins.lora.classifier import SequenceClassifier, build_classifier, class_targets
+from framework.plugins.lora.options import AdapterOptions
+from tests.tiny_base import make_base
+
+PAD, CLASSES = 511, 4
+TEXTS = torch.tensor([[PAD, 5, 6, 7, PAD, PAD], [PAD, 9, 8, 7, 6, 5]])
+LABELS = torch.full((2, 6), IGNORED_TARGET)
+LABELS[0, 3], LABELS[1, 5] = 2, 0
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("base") / "llama", architecture="llama")
+
+
+@pytest.fixture(params=["gpt2", "llama"])
+def model(request: pytest.FixtureRequest, base: Path) -> PreTrainedModel:
+    """A classifier on GPT-2, whose projections are Conv1D, and on Llama, whose are Linear."""
+    folder = base if request.param == "gpt2" else request.getfixturevalue("llama")
+    torch.manual_seed(3)
+    return build_classifier(open_base(str(folder)).load(), CLASSES, PAD)
+
+
+def adapted(model: PreTrainedModel, **options: object) -> torch.nn.Module:
+    return add_adapters(model, AdapterOptions(**options), task="classification", base_name="base")  # type: ignore[arg-type]
+
+
+def train(classifier: SequenceClassifier, steps: int = 2) -> None:
+    optimizer = torch.optim.AdamW([each for each in classifier.parameters() if each.requires_grad], lr=0.05)
+    for _ in range(steps):
+        classifier(TEXTS, LABELS).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_the_last_real_token_is_read_whatever_padding_follows(model: PreTrainedModel) -> None:
+    classifier = SequenceClassifier(model, PAD, torch.eye(CLASSES)).eval()
+    both = classifier.logits(TEXTS)
+    torch.testing.assert_close(both[0], classifier.logits(TEXTS[:1, :4])[0])
+    torch.testing.assert_close(both, model(input_ids=TEXTS).logits)  # as transformers pools
+    hidden = model.base_model(input_ids=TEXTS).last_hidden_state
+    torch.testing.assert_close(both[0], model.score(hidden[0, 3]))
+    assert not torch.allclose(both[0], model.score(hidden[0, 5]))
+
+
+def test_the_loss_is_the_sum_of_the_classes_negative_log_probabilities(model: PreTrainedModel) -> None:
+    classifier = SequenceClassifier(model, PAD, torch.eye(CLASSES)).eval()
+    log_probs = classifier.log_probs(TEXTS)
+    torch.testing.assert_close(log_probs.exp().sum(dim=1), torch.ones(2))
+    torch.testing.assert_close(classifier(TEXTS, LABELS), -(log_probs[0, 2] + log_probs[1, 0]))
+    nothing = torch.full_like(LABELS, IGNORED_TARGET)
+    assert classifier(TEXTS, nothing).item() == 0.0
+
+
+def test_balanced_weights_are_scikit_learns() -> None:
+    labels = [0, 0, 0, 1, 2, 2]
+    weights = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    torch.testing.assert_close(
+        class_targets(labels, 3, balanced=True, smoothing=0.0), torch.diag(torch.tensor(weights, dtype=torch.float32))
+    )
+
+
+def test_smoothing_goes_to_neighbours_and_keeps_the_sum() -> None:
+    targets = class_targets([0, 1, 2], 3, balanced=False, smoothing=0.2)
+    torch.testing.assert_close(targets, torch.tensor([[0.8, 0.2, 0.0], [0.1, 0.8, 0.1], [0.0, 0.2, 0.8]]))
+
+
+@pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
+def test_adapters_learn_and_the_base_stays_bit_for_bit(model: PreTrainedModel, options: dict[str, bool]) -> None:
+    before = copy.deepcopy(model.base_model.state_dict())
+    wrapped = adapted(model, rank=4, **options)
+    classifier = SequenceClassifier(wrapped, PAD, torch.eye(CLASSES))
+    trained = {name for name, each in classifier.named_parameters() if each.requires_grad}
+    assert all("lora_" in name or "score" in name for name in trained)
+    train(classifier)
+    after = {
+        name.removeprefix("base_model.model.transformer.").removeprefix("base_model.model.model.").replace(
+            ".base_layer", ""
+        ): each
+        for name, each in wrapped.state_dict().items()
+    }
+    for name, value in before.items():
+        assert torch.equal(after[name], value), name
+    moved = {name for name, each in classifier.named_parameters() if "lora_B" in name and each.abs().sum() > 0}
+    assert moved == {name for name in trained if "lora_B" in name}
+    assert len(moved) == 2 * (4 if model.config.model_type == "gpt2" else 7)  # every projection of both layers
+
+
+def test_merged_equals_adapter(model: PreTrainedModel) -> None:
+    wrapped = adapted(model, rank=4)
+    set_dropout(wrapped, 0.0)
+    classifier = SequenceClassifier(wrapped, PAD, torch.eye(CLASSES))
+    train(classifier)
+    expected = classifier.eval().logits(TEXTS)
+    whole = merged(wrapped)
+    assert not any("lora" in name for name, _ in whole.named_parameters())
+    torch.testing.assert_close(whole(input_ids=TEXTS).logits, expected, rtol=0, atol=1e-5)
+
+
+def test_an_unknown_target_is_refused_with_those_that_are_there(model: PreTrainedModel) -> None:
+    with pytest.raises(ConfigError, match="'c_atn' names no projection") as refused:
+        adapted(model, targets=("c_atn",))
+    assert ("c_attn" if model.config.model_type == "gpt2" else "q_proj") in refused.value.fix
+
+
+def test_only_the_named_targets_get_adapters(base: Path) -> None:
+    wrapped = adapted(build_classifier(open_base(str(base)).load(), CLASSES, PAD), targets=("c_attn",))
+    names = {name.split(".lora_")[0] for name, _ in wrapped.named_parameters() if ".lora_" in name}
+    assert {name.rpartition(".")[2] for name in names} == {"c_attn"}
+
+
+def test_dropout_is_that_of_fine_tuning(model: PreTrainedModel) -> None:
+    set_dropout(model, 0.25)
+    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+    rates |= {module.attention_dropout for module in model.modules() if hasattr(module, "attention_dropout")}
+    assert rates == {0.25}

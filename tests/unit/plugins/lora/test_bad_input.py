@@ -1,0 +1,90 @@
+"""What cannot be fine-tuned is refused with the cause and the fix, exit code 2, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.conftest import RunCli
+
+GOOD = [{"text": f"A story about {word}.", "age": age} for word in ("cows", "hens", "ducks") for age in ("2+", "9+")]
+COLUMNS = ["plugins.lora.data.source=jsonl", "plugins.lora.data.label_field=age", "plugins.lora.data.label_kind=age"]
+
+
+def table(folder: Path, rows: list[dict[str, object]]) -> list[str]:
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [*COLUMNS, f"plugins.lora.data.path={path}", "plugins.lora.data.documents=null"]
+
+
+def refused(run_cli: RunCli, config_file: Path, *overrides: str, cause: str) -> None:
+    run_dir = config_file.parent / "run"
+    result = run_cli("finetune", config_file, *overrides)
+    assert result.code == 2, result.err
+    assert cause in result.last_line
+    assert "To fix it: " in result.last_line
+    assert not run_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "cause"),
+    [
+        (GOOD, ["plugins.lora.data.label_field=agee"], "agee"),
+        (GOOD, ["plugins.lora.data.text_fields=[blurb]"], "blurb"),
+        ([*GOOD, {"text": "  ", "age": "3+"}], [], "rows.jsonl:7"),
+        ([*GOOD, {"text": "A story.", "age": float("nan")}], [], "rows.jsonl:7"),
+        ([*GOOD, {"text": "A story.", "age": "old"}], [], "rows.jsonl:7"),
+        ([row for row in GOOD if row["age"] == "2+"], [], "one class"),
+        ([], [], "no row"),
+        ([*GOOD, {"text": "cow " * 300, "age": "2+"}], ["plugins.lora.on_long_text=error"], "model.context_length"),
+        (GOOD, ["plugins.lora.data.folds=5"], "too few groups"),
+    ],
+    ids=["label", "text", "empty", "nan", "age", "one-class", "no-rows", "long", "folds"],
+)
+def test_a_table_that_does_not_do(
+    rows: list[dict[str, object]], more: list[str], cause: str, run_cli: RunCli, config_file: Path, tmp_path: Path
+) -> None:
+    refused(run_cli, config_file, *table(tmp_path, rows), *more, cause=cause)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "cause"),
+    [
+        (["plugins.lora.base=nowhere/at/all"], "nowhere/at/all does not exist"),
+        (["plugins.lora.base={folder}"], "neither a run directory nor a Hugging Face model"),
+        (["plugins.lora.adapter.targets=[c_atn]"], "'c_atn' names no projection"),
+        (["plugins.lora.adapter.rank=0"], "plugins.lora.adapter.rank"),
+        (["plugins.lora.rnak=4"], "plugins.lora.rnak"),
+        (["plugins.lora.task=causal_lm"], "prompts is missing"),
+        (["model.context_length=4096"], "beyond the base's 128"),
+        (["optimizer.lr=0"], "optimizer.lr"),
+        (["plugins={}"], "no section plugins.lora"),
+    ],
+    ids=["base", "no-base", "target", "rank", "key", "prompts", "context", "lr", "section"],
+)
+def test_options_that_do_not_do(overrides: list[str], cause: str, run_cli: RunCli, config_file: Path) -> None:
+    (config_file.parent / "empty").mkdir()
+    named = [override.format(folder=config_file.parent / "empty") for override in overrides]
+    refused(run_cli, config_file, *named, cause=cause)
+
+
+@pytest.mark.parametrize(
+    ("override", "cause"),
+    [("plugins.lora.fold=2", "there are 2 folds"), ("model.layers=3", "model.layers is 3, but base")],
+)
+def test_ranks_refuse_what_finetune_would_have_asked(
+    override: str, cause: str, run_cli: RunCli, config_file: Path
+) -> None:
+    result = run_cli("train", config_file, override)
+    assert result.code == 2
+    assert cause in result.last_line
+    assert not (config_file.parent / "run").exists()
+
+
+def test_there_must_be_something_to_predict_and_something_that_can(run_cli: RunCli, tmp_path: Path) -> None:
+    assert "there is no text" in run_cli("predict", tmp_path).last_line
+    nothing = run_cli("predict", tmp_path, "--text", "A cow.")
+    assert nothing.code == 2
+    assert "is no fine-tuned run" in nothing.last_line

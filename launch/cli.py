@@ -296,19 +296,23 @@ def main() -> NoReturn:
 
 
 def _add_plugin_commands() -> None:
+    """Once more changes nothing."""
     from framework.plugins.registry import installed_plugins
 
-    own = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    there = {
+        command.name or getattr(command.callback, "__name__", ""): command.callback
+        for command in app.registered_commands
+    }
     for plugin in installed_plugins().values():
         for name, function in plugin.commands.items():
-            if name in own:
+            if there.setdefault(name, function) is not function:
                 from framework.errors import PluginError
 
                 raise PluginError(
                     f"plugin {plugin.name} brings a command {name!r} that is taken", fix="uninstall one of the two"
                 )
-            own.add(name)
-            app.command(name)(function)
+            if all(command.callback is not function for command in app.registered_commands):
+                app.command(name)(function)
 
 
 def _print_outcome(run_dir: RunDir, exit_code: int) -> None:

@@ -19,7 +19,8 @@ def make_base(folder: Path, architecture: str = "gpt2", seed: int = 1) -> Path:
 
     model = {"architecture": architecture, "layers": 2, "width": 32, "heads": 2, "context_length": CONTEXT}
     config = build_config(
-        {"model": {**model, "overrides": {"initializer_range": 0.15}}, "tokenizer": {"vocab_size": 512}}, origin="a test"
+        {"model": {**model, "overrides": {"initializer_range": 0.15}}, "tokenizer": {"vocab_size": 512}},
+        origin="a test",
     )
     tokenizer = build_tokenizer(config, documents=generate_stories(200, seed=3))
     torch.manual_seed(seed)

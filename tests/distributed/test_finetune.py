@@ -154,7 +154,11 @@ print(json.dumps(rows))
 
 def zerostream(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     result = subprocess.run(
-        [sys.executable, "-m", "launch.cli", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "launch.cli", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert result.returncode == expect, result.stderr[-3000:]
     return result

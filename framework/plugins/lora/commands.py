@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from framework.errors import EXIT_FINISHED, PluginError, UserError
+from framework.errors import EXIT_FINISHED, ConfigError, PluginError, UserError
 
 if TYPE_CHECKING:
     from framework.config import Config
@@ -179,11 +179,16 @@ def _sizes_of_base(config: Config, options: LoraOptions, overrides: Sequence[str
     """Overrides of ``model`` that the base answers, so that the resolved config says what is trained."""
     from framework.plugins.lora.base import open_base
 
+    if config.model.preset is not None:
+        raise ConfigError(
+            f"model.preset {config.model.preset} is given, but base {options.base} has sizes of its own",
+            fix="remove model.preset; model.context_length and model.dropout may stay",
+        )
     sizes = open_base(options.base).sizes
     keys: tuple[str, ...] = _MODEL_KEYS
     if "context_length" not in config.model.model_fields_set:
         keys = (*keys, "context_length")
-    return ["model.preset=null", *(f"model.{key}={sizes[key]}" for key in keys)]
+    return [f"model.{key}={sizes[key]}" for key in keys]
 
 
 def _train(config: Path, overrides: Sequence[str], nproc: int, *, as_json: bool) -> None:

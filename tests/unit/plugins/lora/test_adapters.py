@@ -91,9 +91,9 @@ def test_adapters_learn_and_the_base_stays_bit_for_bit(model: PreTrainedModel, o
     assert all("lora_" in name or "score" in name for name in trained)
     train(classifier)
     after = {
-        name.removeprefix("base_model.model.transformer.").removeprefix("base_model.model.model.").replace(
-            ".base_layer", ""
-        ): each
+        name.removeprefix("base_model.model.transformer.")
+        .removeprefix("base_model.model.model.")
+        .replace(".base_layer", ""): each
         for name, each in wrapped.state_dict().items()
     }
     for name, value in before.items():

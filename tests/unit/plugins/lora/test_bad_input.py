@@ -36,7 +36,7 @@ def refused(run_cli: RunCli, config_file: Path, *overrides: str, cause: str) -> 
         ([*GOOD, {"text": "  ", "age": "3+"}], [], "rows.jsonl:7"),
         ([*GOOD, {"text": "A story.", "age": float("nan")}], [], "rows.jsonl:7"),
         ([*GOOD, {"text": "A story.", "age": "old"}], [], "rows.jsonl:7"),
-        ([row for row in GOOD if row["age"] == "2+"], [], "one class"),
+        ([row for row in GOOD if row["age"] == "2+"], [], "a classifier needs two"),
         ([], [], "no row"),
         ([*GOOD, {"text": "cow " * 300, "age": "2+"}], ["plugins.lora.on_long_text=error"], "model.context_length"),
         (GOOD, ["plugins.lora.data.folds=5"], "too few groups"),
@@ -59,14 +59,15 @@ def test_a_table_that_does_not_do(
         (["plugins.lora.rnak=4"], "plugins.lora.rnak"),
         (["plugins.lora.task=causal_lm"], "prompts is missing"),
         (["model.context_length=4096"], "beyond the base's 128"),
+        (["model.preset=gpt2_nano"], "model.preset gpt2_nano is given"),
         (["optimizer.lr=0"], "optimizer.lr"),
         (["plugins={}"], "no section plugins.lora"),
     ],
-    ids=["base", "no-base", "target", "rank", "key", "prompts", "context", "lr", "section"],
+    ids=["base", "no-base", "target", "rank", "key", "prompts", "context", "preset", "lr", "section"],
 )
 def test_options_that_do_not_do(overrides: list[str], cause: str, run_cli: RunCli, config_file: Path) -> None:
     (config_file.parent / "empty").mkdir()
-    named = [override.format(folder=config_file.parent / "empty") for override in overrides]
+    named = [override.replace("{folder}", str(config_file.parent / "empty")) for override in overrides]
     refused(run_cli, config_file, *named, cause=cause)
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _RANK_MODULE = "framework.train"
 _FIX = "To fix it"
+# glibc gives each large tensor back to the kernel and takes it again in the next step, page by page: a seventh of a small model's
+# step on a CPU (docs/experiments.md). With these it keeps them.
+_MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
 _SECONDS_TO_SIGKILL = 10  # for ranks that still live when another has failed
 
 
@@ -159,6 +162,8 @@ def prepare_environment(nproc: int) -> None:
     """What ranks inherit: an even share of the cores, ninja on their path, and an agent that keeps quiet."""
     # torchrun would set one thread a rank; torch.compile and DeepSpeed look for ninja beside the interpreter.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for name, value in _MALLOC.items():
+        os.environ.setdefault(name, value)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // nproc)))
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     # The agent's own log repeats, at length, what the rank's last line says.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from framework.config.schema import Config
 from framework.errors import PluginError
@@ -63,8 +64,10 @@ def _activate(name: str, options: dict[str, Any]) -> ActivePlugin:
     plugin = installed_plugins().get(name)
     if plugin is None:
         found = ", ".join(installed_plugins()) or "none"
+        near = difflib.get_close_matches(name, installed_plugins(), n=1)
         raise PluginError(
-            f"plugins.{name} is not installed (found: {found})", fix="install its package or remove the section"
+            f"plugins.{name} is not installed (found: {found})",
+            fix=f"write plugins.{near[0]}, if that is meant" if near else "install its package or remove the section",
         )
     if plugin.options is None:
         if options:
@@ -75,4 +78,33 @@ def _activate(name: str, options: dict[str, Any]) -> ActivePlugin:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(("plugins", name, *(str(part) for part in first["loc"])))
-        raise PluginError(f"{key} is {first['input']!r}: {first['msg']}", fix=f"change {key}") from None
+        raise PluginError(
+            f"{key} is {first['input']!r}: {first['msg']}",
+            fix=_remedy(plugin.options, first["type"], key, first["loc"]),
+        ) from None
+
+
+def _remedy(options: type[BaseModel], kind: str, key: str, location: Sequence[str | int]) -> str:
+    if kind != "extra_forbidden":
+        return f"change {key}"
+    keys = _keys_at(options, location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), keys, n=1)
+    section = key.rpartition(".")[0]
+    return f"write {section}.{near[0]}" if near else f"remove it; {section} has {', '.join(keys)}"
+
+
+def _keys_at(section: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """What may stand in the section that ``path`` leads to; nothing where that is no section."""
+    for part in path:
+        if str(part) not in section.model_fields:
+            return []
+        annotation = section.model_fields[str(part)].annotation
+        inner = [
+            each
+            for each in (annotation, *get_args(annotation))
+            if isinstance(each, type) and issubclass(each, BaseModel)
+        ]
+        if not inner:
+            return []
+        section = inner[0]
+    return list(section.model_fields)

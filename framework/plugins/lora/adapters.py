@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
@@ -112,7 +113,11 @@ def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*missing adapter keys.*")  # peft would leave them random
             return PeftModel.from_pretrained(model, str(folder), is_trainable=False)
-    except (OSError, ValueError, RuntimeError, UserWarning) as error:
+    except KeyError as error:  # peft's own words where the head is missing
+        raise UserError(
+            f"adapter {folder} does not fit the base: it lacks {error}", fix="give it the base that it was made on"
+        ) from error
+    except (OSError, ValueError, RuntimeError, SafetensorError, UserWarning) as error:
         raise UserError(
             f"adapter {folder} does not fit the base: {' '.join(str(error).split())[:300]}",
             fix="give it the base that it was made on",

@@ -102,6 +102,7 @@ class Base:
         return transformer
 
     def _load_folder(self) -> PreTrainedModel:
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM, PreTrainedModel
 
         loaded: Any
@@ -113,7 +114,7 @@ class Base:
                 dtype="float32",
                 output_loading_info=True,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"base {self.name} cannot be loaded: {' '.join(str(error).split())[:300]}",
                 fix="name a run directory, or a folder with config.json and model.safetensors",

@@ -241,6 +241,7 @@ class PredictionHook:
         if step == recipe.config.train.max_steps:
             values = {
                 "step": step,
+                "truncated_texts": recipe.truncated_texts,
                 "rows": recipe.fold.test.tolist(),
                 "labels": labels.tolist(),
                 "probabilities": probabilities.tolist(),

@@ -141,13 +141,19 @@ def predict(
     if not texts:
         raise UserError("there is no text to read", fix="give --text or --file")
     classifier = load_classifier(run_dir, adapter or [])
+    rows, are_long = classifier.probabilities(texts), classifier.are_long(texts)
+    if any(are_long):
+        _note(
+            f"{sum(are_long)} of {len(texts)} texts lost their end: the model reads {classifier.context_length} tokens"
+        )
     answers = [
         {
             "text": each,
             "class": classifier.classes[int(row.argmax())],
             "probabilities": dict(zip(classifier.classes, row.tolist(), strict=True)),
+            "truncated": is_long,
         }
-        for each, row in zip(texts, classifier.probabilities(texts), strict=True)
+        for each, row, is_long in zip(texts, rows, are_long, strict=True)
     ]
     if as_json:
         _say(json.dumps({"run_dir": str(run_dir), "predictions": answers}, ensure_ascii=False))
@@ -163,7 +169,7 @@ def _read_texts(file: Path, field: str) -> list[str]:
     from framework.plugins.lora.rows import read_file_rows
 
     if not file.is_file():
-        raise UserError(f"{file} does not exist", fix="name a file with texts")
+        raise UserError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}", fix="name a file with texts")
     if file.suffix.lower() in (".csv", ".jsonl", ".ndjson", ".parquet"):
         options = LabelledDataOptions(
             source="jsonl", path=str(file), text_fields=(field,), label_field=f"{field} label"
@@ -171,8 +177,17 @@ def _read_texts(file: Path, field: str) -> list[str]:
         table = read_file_rows(file, options)
         if field not in table.columns:
             raise UserError(f"{file} has no column {field!r}", fix=f"name one with --field: {', '.join(table.columns)}")
-        return [str(row[field] or "") for _, row in table.rows]
-    return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [_text_in(row.get(field), where, field) for where, row in table.rows]
+    try:
+        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 (byte {error.start})", fix="save it as UTF-8") from None
+
+
+def _text_in(value: object, where: str, field: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{where}: {field} holds no text", fix="fill or remove that row, or name another --field")
+    return value
 
 
 def _sizes_of_base(config: Config, options: LoraOptions, overrides: Sequence[str]) -> list[str]:

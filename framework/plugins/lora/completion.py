@@ -90,7 +90,8 @@ class Completion(FineTuning):
         completions = self.tokenizer.encode_documents([pair.completion for pair in pairs])
         examples = []
         for pair, prompt, completion in zip(pairs, prompts, completions, strict=True):
-            tokens = np.array(self._cut_row([end, *prompt, *completion, end], pair), dtype=np.int64)
+            row = self.cut([end, *prompt, *completion, end], pair.prompt + pair.completion, targets_behind=1)
+            tokens = np.array(row, dtype=np.int64)
             targets = tokens[1:].copy()
             if not self.prompts.learn_prompt:
                 targets[: len(prompt)] = IGNORED_TARGET
@@ -102,9 +103,9 @@ class Completion(FineTuning):
             examples.append(Example(tokens[:-1], targets))
         return examples
 
-    def _cut_row(self, tokens: list[int], pair: Pair) -> list[int]:
-        limit = self.config.model.context_length + 1  # inputs and targets are shifted by one
-        return tokens if len(tokens) <= limit else self.cut(tokens, pair.prompt + pair.completion)
+    @property
+    def leaves_a_base(self) -> bool:
+        return self.options.method == "full"
 
     @property
     def ignorant_loss(self) -> float:
@@ -171,6 +172,8 @@ def _columns(prompts: PromptDataOptions) -> LabelledDataOptions:
 
 
 def _read_pairs(table: RawTable, prompts: PromptDataOptions) -> Iterator[Pair]:
+    if not table.rows:
+        raise SourceError(f"{table.name} holds no row", fix="name a file with texts in it")
     for field in filter(None, (prompts.prompt_field, prompts.text_field)):
         if field not in table.columns:
             raise SourceError(

@@ -2,13 +2,14 @@
 
     RUN_DIR/adapter/   adapter_config.json, adapter_model.safetensors     method lora
     RUN_DIR/model/     config.json, model.safetensors, tokenizer          method full
-    .../zerostream.json   which base it belongs to, its classes, and the SHA-256 of its weights
+    .../zerostream.json   which base it belongs to, its classes, and the SHA-256 of all that is beside it and of itself
 
 It is made from the newest checkpoint that verifies, which holds every trained number whole, whatever ranks and stage wrote it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 CARD_FILE = "zerostream.json"
 FOLDERS = {"lora": "adapter", "full": "model"}
-_WEIGHTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Card:
     base: str
     base_fingerprint: str
     context_length: int
+    truncates: bool
+    """Whether a longer text loses its end; otherwise it is refused."""
     classes: tuple[str, ...]
     class_ages: tuple[float, ...] | None
 
@@ -78,7 +80,9 @@ def write_outcome(run_dir: RunDir) -> Path:
         if stored["method"] == "full":
             trained.tokenizer.save_for_transformers(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form
-        card = {**stored, "step": trained.step, "sha256": hash_file(temporary / _WEIGHTS[stored["method"]])}
+        files = {file.name: hash_file(file) for file in sorted(temporary.iterdir())}
+        card = {**stored, "step": trained.step, "files": files}
+        card["sha256"] = _digest_of(card)
         write_durably(temporary / CARD_FILE, (json.dumps(card, indent=1) + "\n").encode())
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
@@ -86,17 +90,23 @@ def write_outcome(run_dir: RunDir) -> Path:
 
 
 def outcome_of(run_dir: RunDir) -> Path:
-    """The folder of a finished run, made if it is not there."""
+    """The folder of a run's newest checkpoint, made if it is not there."""
     stored = _read_stored(run_dir)
     folder = run_dir.path / FOLDERS[stored["method"]]
-    return folder if (folder / CARD_FILE).is_file() else write_outcome(run_dir)
+    if not (folder / CARD_FILE).is_file():
+        return write_outcome(run_dir)
+    steps = run_dir.checkpoint_steps()  # none are left of a run that was tidied up
+    is_newest = not steps or _read_json(folder / CARD_FILE).get("step") == steps[-1]
+    return folder if is_newest else write_outcome(run_dir)
 
 
 def read_card(folder: Path) -> Card:
-    """What the folder says of its weights, which are compared with their SHA-256.
+    """What the folder says of its weights, after every file has been compared with its SHA-256.
+
+    Whoever changes a file can change the digests as well: they find accidents and mixed-up files, and prove nothing.
 
     Raises:
-        UserError: it is no such folder, or its weights have been changed.
+        UserError: it is no such folder, or a file of it is missing or has been changed.
     """
     values = _read_json(folder / CARD_FILE)
     try:
@@ -107,17 +117,28 @@ def read_card(folder: Path) -> Card:
             base=values["base"],
             base_fingerprint=values["base_fingerprint"],
             context_length=values["context_length"],
+            truncates=values["on_long_text"] == "truncate",
             classes=tuple(values.get("classes", ())),
             class_ages=None if values.get("class_ages") is None else tuple(values["class_ages"]),
         )
-        weights, expected = folder / _WEIGHTS[card.method], values["sha256"]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / CARD_FILE} lacks {error}", fix="copy the folder again") from None
-    if not weights.is_file() or hash_file(weights) != expected:
+        files, digest = dict(values["files"]), values["sha256"]
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{weights} is not what was saved (its SHA-256 differs)", fix="copy the folder again from where it was made"
+            f"{folder / CARD_FILE} lacks {error}", fix="start `zerostream finetune` again: it writes the folder anew"
+        ) from None
+    changed = [] if digest == _digest_of(values) else [CARD_FILE]
+    changed += [name for name in files if not (folder / name).is_file() or hash_file(folder / name) != files[name]]
+    if changed:
+        raise UserError(
+            f"{folder / changed[0]} is not what was saved (its SHA-256 differs)",
+            fix="copy the folder again from where it was made",
         )
     return card
+
+
+def _digest_of(card: Mapping[str, Any]) -> str:
+    values = {key: value for key, value in card.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _read_stored(run_dir: RunDir) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Classifier:
     classes: tuple[str, ...]
     class_ages: tuple[float, ...] | None
     context_length: int
+    truncates: bool
+    """Whether a longer text loses its end, as in training; otherwise it is refused."""
     tokenizer: Tokenizer
     models: tuple[SequenceClassifier, ...]
 
@@ -37,7 +39,7 @@ class Classifier:
         """[texts, classes].
 
         Raises:
-            UserError: a text is empty, or longer than the models read.
+            UserError: a text is empty, or longer than the models read where they were trained to refuse that.
         """
         rows = [self._encode(text, number) for number, text in enumerate(texts, start=1)]
         total = np.zeros((len(texts), len(self.classes)))
@@ -46,15 +48,19 @@ class Classifier:
         shares: npt.NDArray[np.float64] = total / total.sum(axis=1, keepdims=True)
         return shares
 
+    def are_long(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is longer than the models read."""
+        return [1 + len(tokens) > self.context_length for tokens in self.tokenizer.encode_documents(texts)]
+
     def _encode(self, text: str, number: int) -> list[int]:
         if not text.strip():
             raise UserError(f"text {number} is empty", fix="give it words, or leave it out")
         tokens = [self.tokenizer.end_of_text_id, *self.tokenizer.encode(text)]
-        if len(tokens) > self.context_length:
+        if len(tokens) > self.context_length and not self.truncates:
             raise UserError(
                 f"text {number} has {len(tokens)} tokens, and the model reads {self.context_length}", fix="shorten it"
             )
-        return tokens
+        return tokens[: self.context_length]
 
 
 def load_classifier(target: Path, adapters: Sequence[Path] = ()) -> Classifier:
@@ -79,6 +85,7 @@ def load_classifier(target: Path, adapters: Sequence[Path] = ()) -> Classifier:
         first.classes,
         first.class_ages,
         min(card.context_length for card in cards),
+        all(card.truncates for card in cards),
         next(iter(tokenizers.values())),
         tuple(model for model, _ in loaded),
     )

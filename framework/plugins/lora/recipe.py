@@ -14,6 +14,7 @@ from framework.data.tokenizer import Tokenizer
 from framework.errors import ConfigError, SourceError
 from framework.plugins.lora.base import Base, open_base
 from framework.plugins.lora.options import LoraOptions
+from framework.train.preflight import read_run_config, recipe_of
 from framework.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class FineTuning(Recipe):
     def __init__(self, config: Config, options: LoraOptions) -> None:
         super().__init__(config)
         self.options = options
+        self._cut_texts = 0
 
     @property
     def beginning(self) -> str:  # type: ignore[override]
@@ -58,12 +60,31 @@ class FineTuning(Recipe):
         return self.base.tokenizer
 
     def check(self) -> None:
+        self._refuse_fine_tuned_base()
         self._refuse_other_sizes()
         if self.options.adapter.targets != ("all-linear",) and self.options.method == "lora":
             self._refuse_unknown_targets()
         if not self.train_examples:
             raise SourceError(f"{self.data_name} has no training example", fix="name a table with more rows")
-        _ = self.base.fingerprint
+        # Read now: what is wrong with a test row must not wait until ranks have started.
+        _ = self.test_examples, self.base.fingerprint
+
+    @property
+    def leaves_a_base(self) -> bool:
+        """Whether what it leaves behind is a language model without adapters, which may be fine-tuned again."""
+        return False
+
+    def _refuse_fine_tuned_base(self) -> None:
+        if not self.base.is_run:
+            return
+        made_by = recipe_of(read_run_config(self.base.folder))
+        if isinstance(made_by, FineTuning) and not made_by.leaves_a_base:
+            options = made_by.options
+            raise ConfigError(
+                f"base {self.options.base} is itself fine-tuned (task {options.task}, method {options.method})",
+                fix=f"name what it was made on ({options.base})"
+                + (", or export it and name that folder" if options.task == "causal_lm" else ""),
+            )
 
     def _refuse_other_sizes(self) -> None:
         model, sizes = self.config.model, self.base.sizes
@@ -88,7 +109,6 @@ class FineTuning(Recipe):
         with torch.device("meta"):  # names alone
             if self.base.is_run:
                 from framework.model.build import transformers_config
-                from framework.train.preflight import read_run_config
 
                 base_model = read_run_config(self.base.folder).model
                 hf_config = transformers_config(base_model, self.tokenizer.vocab_size, self.tokenizer.end_of_text_id)
@@ -126,10 +146,17 @@ class FineTuning(Recipe):
     def describe_data(self, plan: BatchPlan) -> str:
         train, steps = len(self.train_examples), self.config.train.max_steps
         tokens = sum(len(example.input_ids) for example in self.train_examples)
+        cut = f" ({self.truncated_texts:,} texts lost their end)" if self.truncated_texts else ""
         return (
-            f"{train:,} training examples of {tokens / train:.0f} tokens in the mean, {len(self.test_examples):,} to test; "
+            f"{train:,} training examples of {tokens / train:.0f} tokens in the mean, {len(self.test_examples):,} to test{cut}; "
             f"{steps * plan.global_batch_size / train:.2f} epochs in {steps} steps"
         )
+
+    @property
+    def truncated_texts(self) -> int:
+        """Rows, training and test, that lost their end (``on_long_text: truncate``)."""
+        _ = self.train_examples, self.test_examples
+        return self._cut_texts
 
     def stream(self, plan: BatchPlan, rank: int) -> ExampleStream:
         from framework.plugins.lora.examples import ExampleStream
@@ -158,18 +185,27 @@ class FineTuning(Recipe):
 
         return model.transformer if self.options.method == "full" else merged(model.transformer)
 
-    def cut(self, tokens: Sequence[int], text: str) -> list[int]:
-        """``tokens``, at most as many as the model reads.
+    def cut(self, tokens: Sequence[int], text: str, *, targets_behind: int = 0) -> list[int]:
+        """``tokens``, at most as many as the model reads, and counted where there were more.
+
+        Args:
+            tokens: of one row.
+            text: that they stand for, for messages.
+            targets_behind: so many tokens at the end are targets alone, and are not read.
 
         Raises:
             SourceError: there are more, and long texts are errors.
         """
-        limit = self.config.model.context_length
-        if len(tokens) > limit and self.options.on_long_text == "error":
+        limit = self.config.model.context_length + targets_behind
+        if len(tokens) <= limit:
+            return list(tokens)
+        if self.options.on_long_text == "error":
             raise SourceError(
-                f"the text that begins {text[:40]!r} has {len(tokens)} tokens, and model.context_length is {limit}",
+                f"the text that begins {text[:40]!r} has {len(tokens) - targets_behind} tokens, and model.context_length is "
+                f"{self.config.model.context_length}",
                 fix="raise model.context_length (up to the base's), or set plugins.lora.on_long_text=truncate",
             )
+        self._cut_texts += 1
         return list(tokens[:limit])
 
     def stored(self) -> dict[str, Any]:
@@ -181,4 +217,5 @@ class FineTuning(Recipe):
             "task": self.options.task,
             "method": self.options.method,
             "context_length": self.config.model.context_length,
+            "on_long_text": self.options.on_long_text,
         }

@@ -41,7 +41,8 @@ def summarise(
     Raises:
         UserError: a run's predictions are missing, or of other rows.
     """
-    of_runs = [_read_predictions(run, fold) for run, fold in zip(runs, folds, strict=True)]
+    read = [_read_predictions(run, fold) for run, fold in zip(runs, folds, strict=True)]
+    of_runs = [probabilities for probabilities, _ in read]
     rows = np.concatenate([fold.test for fold in folds])
     labels = data.labels[rows]
     groups = [data.groups[row] for row in rows] if grouped else None
@@ -73,6 +74,7 @@ def summarise(
         "train_examples": sum(len(fold.train) for fold in folds) / len(folds),
         "test_examples": len(rows),
         "dropped": dict(data.dropped),
+        "truncated_texts": read[0][1],  # every run has all rows
         "trainable_parameters": results[0]["trainable_parameters"],
         "total_parameters": results[0]["parameters"],
         **{key: results[0][key] for key in _STATE_BYTES if key in results[0]},
@@ -137,6 +139,7 @@ def score_file(run_dir: Path, file: Path) -> tuple[dict[str, Any], str]:
         "train_examples": len(trained),
         "test_examples": len(later),
         "dropped": dict(later.dropped),
+        "truncated_texts": sum(classifier.are_long(later.texts)),
     }
     return result, format_table(result)
 
@@ -154,12 +157,13 @@ def _baselines(data: LabelledData, folds: Sequence[Fold]) -> dict[str, Floats]:
     return {name: np.concatenate([each[name] for each in of_folds]) for name in of_folds[0]}
 
 
-def _read_predictions(run: Path, fold: Fold) -> Floats:
+def _read_predictions(run: Path, fold: Fold) -> tuple[Floats, int | None]:
+    """Of a run's test rows, and how many texts lost their end; None where that was not written down."""
     path = run / PREDICTIONS_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         probabilities = np.array(values["probabilities"], dtype=np.float64)
-        rows = values["rows"]
+        rows, truncated = values["rows"], values.get("truncated_texts")
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{path} cannot be read: {error}", fix="remove that run and start `zerostream finetune` again"
@@ -168,4 +172,4 @@ def _read_predictions(run: Path, fold: Fold) -> Floats:
         raise UserError(
             f"{path} predicts other rows than the fold has", fix="remove that run and start `zerostream finetune` again"
         )
-    return probabilities
+    return probabilities, truncated

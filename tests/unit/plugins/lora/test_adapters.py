@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel
 
 from framework.data.stream import IGNORED_TARGET
-from framework.errors import ConfigError
-from framework.plugins.lora.adapters import add_adapters, merged, set_dropout
+from framework.errors import ConfigError, UserError
+from framework.plugins.lora.adapters import add_adapters, load_adapter, merged, set_dropout
 from framework.plugins.lora.base import open_base
 from framework.plugins.lora.classifier import SequenceClassifier, build_classifier, class_targets
 from framework.plugins.lora.options import AdapterOptions
@@ -103,8 +104,9 @@ def test_adapters_learn_and_the_base_stays_bit_for_bit(model: PreTrainedModel, o
     assert len(moved) == 2 * (4 if model.config.model_type == "gpt2" else 7)  # every projection of both layers
 
 
-def test_merged_equals_adapter(model: PreTrainedModel) -> None:
-    wrapped = adapted(model, rank=4)
+@pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
+def test_merged_equals_adapter(model: PreTrainedModel, options: dict[str, bool]) -> None:
+    wrapped = adapted(model, rank=4, **options)
     set_dropout(wrapped, 0.0)
     classifier = SequenceClassifier(wrapped, PAD, torch.eye(CLASSES))
     train(classifier)
@@ -112,6 +114,37 @@ def test_merged_equals_adapter(model: PreTrainedModel) -> None:
     whole = merged(wrapped)
     assert not any("lora" in name for name, _ in whole.named_parameters())
     torch.testing.assert_close(whole(input_ids=TEXTS).logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
+def test_what_is_saved_gives_the_same_answers(model: PreTrainedModel, options: dict[str, bool], tmp_path: Path) -> None:
+    """The head is saved with the adapter: on a model with another one, the answers are the same."""
+    fresh = copy.deepcopy(model)
+    torch.nn.init.normal_(fresh.score.weight)
+    classifier = SequenceClassifier(adapted(model, rank=4, **options), PAD, torch.eye(CLASSES))
+    train(classifier)
+    classifier.transformer.save_pretrained(tmp_path, save_embedding_layers=False)
+    loaded = SequenceClassifier(load_adapter(fresh, tmp_path), PAD, torch.eye(CLASSES)).eval()
+    torch.testing.assert_close(loaded.logits(TEXTS), classifier.eval().logits(TEXTS), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["lora_A", "lora_B", "score"])
+def test_an_adapter_that_lacks_a_weight_is_refused(model: PreTrainedModel, part: str, tmp_path: Path) -> None:
+    fresh = copy.deepcopy(model)
+    adapted(model, rank=4).save_pretrained(tmp_path, save_embedding_layers=False)
+    file = tmp_path / "adapter_model.safetensors"
+    weights = load_file(file)
+    del weights[next(name for name in weights if part in name)]
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="does not fit the base"):
+        load_adapter(fresh, tmp_path)
+
+
+def test_an_adapter_for_another_architecture_is_refused(base: Path, llama: Path, tmp_path: Path) -> None:
+    models = [build_classifier(open_base(str(each)).load(), CLASSES, PAD) for each in (base, llama)]
+    adapted(models[0], rank=4).save_pretrained(tmp_path, save_embedding_layers=False)
+    with pytest.raises(UserError, match="does not fit the base"):
+        load_adapter(models[1], tmp_path)
 
 
 def test_an_unknown_target_is_refused_with_those_that_are_there(model: PreTrainedModel) -> None:

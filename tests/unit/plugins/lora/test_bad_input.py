@@ -25,6 +25,8 @@ def refused(run_cli: RunCli, config_file: Path, *overrides: str, cause: str) -> 
     assert result.code == 2, result.err
     assert cause in result.last_line
     assert "To fix it: " in result.last_line
+    assert "Traceback" not in result.err
+    assert result.out == ""
     assert not run_dir.exists()
 
 
@@ -56,19 +58,42 @@ def test_a_table_that_does_not_do(
         (["plugins.lora.base={folder}"], "neither a run directory nor a Hugging Face model"),
         (["plugins.lora.adapter.targets=[c_atn]"], "'c_atn' names no projection"),
         (["plugins.lora.adapter.rank=0"], "plugins.lora.adapter.rank"),
-        (["plugins.lora.rnak=4"], "plugins.lora.rnak"),
+        (["plugins.lora.adapter.rnak=4"], "write plugins.lora.adapter.rank"),
+        (["plugins.lroa.base=x"], "write plugins.lora, if that is meant"),
         (["plugins.lora.task=causal_lm"], "prompts is missing"),
         (["model.context_length=4096"], "beyond the base's 128"),
         (["model.preset=gpt2_nano"], "model.preset gpt2_nano is given"),
         (["optimizer.lr=0"], "optimizer.lr"),
         (["plugins={}"], "no section plugins.lora"),
     ],
-    ids=["base", "no-base", "target", "rank", "key", "prompts", "context", "preset", "lr", "section"],
+    ids=["base", "no-base", "target", "rank", "key", "plugin", "prompts", "context", "preset", "lr", "section"],
 )
 def test_options_that_do_not_do(overrides: list[str], cause: str, run_cli: RunCli, config_file: Path) -> None:
     (config_file.parent / "empty").mkdir()
     named = [override.replace("{folder}", str(config_file.parent / "empty")) for override in overrides]
     refused(run_cli, config_file, *named, cause=cause)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ('{"text": "A cow.", "age": "5+"}\n', "the class '5', which the model was not trained on (2, 9)"),
+        ('{"text": "A cow."}\n', "test.jsonl has no column 'age'"),
+        ('{"text": "A cow.", "age": null}\n', "test.jsonl:1: the label is missing"),
+        ('{"text": "cow \n', "test.jsonl:1: not JSON"),
+        ("", "test.jsonl holds no row"),
+        (None, "test.jsonl does not exist"),
+    ],
+    ids=["unknown-label", "column", "no-label", "no-json", "empty", "absent"],
+)
+def test_a_test_set_that_does_not_do(
+    content: str | None, cause: str, run_cli: RunCli, config_file: Path, tmp_path: Path
+) -> None:
+    test = tmp_path / "test.jsonl"
+    if content is not None:
+        test.write_text(content)
+    fixed = ["plugins.lora.data.folds=null", f"plugins.lora.data.test_path={test}"]
+    refused(run_cli, config_file, *table(tmp_path, GOOD), *fixed, cause=cause)
 
 
 @pytest.mark.parametrize(
@@ -89,3 +114,38 @@ def test_there_must_be_something_to_predict_and_something_that_can(run_cli: RunC
     nothing = run_cli("predict", tmp_path, "--text", "A cow.")
     assert nothing.code == 2
     assert "is no fine-tuned run" in nothing.last_line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [
+        ("latin.txt", b"caf\xe9", "latin.txt is not UTF-8 (byte 3)"),
+        ("gap.jsonl", b'{"text": "cow"}\n{"other": "hen"}\n', "gap.jsonl:2: text holds no text"),
+        ("number.jsonl", b'{"text": 3}\n', "number.jsonl:1: text holds no text"),
+        ("other.csv", b"blurb\nA cow.\n", "has no column 'text'"),
+        ("absent.txt", None, "absent.txt does not exist"),
+        ("folder", None, "folder is a folder"),
+        ("empty.txt", b"\n\n", "there is no text"),
+    ],
+)
+def test_a_file_that_cannot_be_predicted(
+    name: str, content: bytes | None, cause: str, run_cli: RunCli, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = run_cli("predict", tmp_path, "--file", tmp_path / name)
+    assert result.code == 2
+    assert cause in result.last_line
+    assert "To fix it: " in result.last_line
+
+
+@pytest.mark.parametrize("content", [None, "[]", "{}", '{"task": "classification", "method": "lora"}', "no JSON"])
+def test_a_folder_that_is_no_adapter_of_fine_tuning(
+    content: str | None, run_cli: RunCli, base: Path, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "zerostream.json").write_text(content)
+    result = run_cli("predict", base, "--adapter", tmp_path, "--text", "A cow.")
+    assert result.code == 2
+    assert "zerostream.json" in result.last_line

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,13 @@ from tests.tiny_base import finetuning_config, make_base
 pytestmark = pytest.mark.distributed
 
 STEPS, STOP_AT = 6, 4
+VARIANTS = {
+    "dora": ["plugins.lora.adapter.dora=true"],
+    "rslora": ["plugins.lora.adapter.rslora=true", "plugins.lora.adapter.targets=[c_attn]"],
+    "recomputed": ["engine.activation_checkpointing=true"],
+    "weighted": ["plugins.lora.class_weights=balanced", "plugins.lora.ordinal_smoothing=0.2"],
+    "all": ["plugins.lora.method=full", "optimizer.lr=1e-3"],
+}
 
 
 def jobs(config: Path, folder: Path) -> dict[str, list[str]]:
@@ -39,6 +50,13 @@ def jobs(config: Path, folder: Path) -> dict[str, list[str]]:
         found[f"whole-{engine}"] = [*common, f"run_dir={folder / f'whole-{engine}'}"]
         found[f"cut-{engine}-stopped"] = [*cut, f"train.stop_at_step={STOP_AT}"]
         found[f"cut-{engine}"] = cut
+    for name, more in VARIANTS.items():
+        for engine in ("reference", "zero3"):
+            common = [str(config), *engine_overrides(engine), "model.dropout=0.0", *more]
+            found[f"{name}-{engine}"] = [*common, f"run_dir={folder / f'{name}-{engine}'}"]
+    moved = [str(config), f"run_dir={folder / 'moved'}", "model.dropout=0.0"]
+    found["moved-stopped"] = [*moved, *engine_overrides("zero3"), f"train.stop_at_step={STOP_AT}"]
+    found["moved"] = [*moved, *engine_overrides("zero1"), "engine.micro_batch_size=1"]
     full = [str(config), "plugins.lora.method=full", "engine.zero_stage=2", f"run_dir={folder / 'full'}"]
     return {**found, "full": [*full, "optimizer.lr=1e-3"]}
 
@@ -75,6 +93,26 @@ def test_every_engine_gives_the_oracles_losses(engine: str, ranks: int, started:
     assert len(lines) == STEPS
     assert values(lines, "batch_digest") == values(oracle, "batch_digest")
     assert values(lines, "loss") == pytest.approx(values(oracle, "loss"), rel=1e-5)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_zero_3_gives_the_oracles_losses_in_every_variant(
+    name: str, ranks: int, started: Callable[[int], Runs]
+) -> None:
+    oracle = values(started(1).metrics(f"{name}-reference"), "loss")
+    assert values(started(ranks).metrics(f"{name}-zero3"), "loss") == pytest.approx(oracle, rel=1e-5)
+    plain = values(started(1).metrics("reference"), "loss")
+    assert (oracle == pytest.approx(plain, rel=1e-5)) == (name == "recomputed")  # recomputing changes no number
+
+
+def test_another_engine_goes_on_with_what_zero_3_saved(started: Callable[[int], Runs]) -> None:
+    """And with another micro-batch."""
+    runs = started(2)
+    assert runs.outcomes["moved-stopped"]["exit_code"] == 75
+    moved, whole = runs.metrics("moved"), runs.metrics("zero1")
+    assert values(moved, "batch_digest") == values(whole, "batch_digest")
+    assert values(moved, "loss") == pytest.approx(values(whole, "loss"), rel=1e-5)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -242,3 +280,71 @@ print(tokenizer.decode(model(torch.tensor([ids])).logits[0, -1].argmax().item())
         [sys.executable, "-c", script, str(tmp_path / "exported")], capture_output=True, text=True, check=True
     )
     assert told["stories"][0]["text"].startswith(first.stdout)
+
+
+def test_the_protocol_by_rows_announces_its_leak(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+    """configs/age_rows.yaml on a table as it describes it: 41 books in 3,269 rows. The training is kept tiny."""
+    books = list(itertools.islice(generate_blurbs(41, seed=4), 41))
+    table = tmp_path / "children_books.csv"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Title", "Author", "Desc", "Inerest_age", "Reading_age"])
+        for row in range(3269):
+            book = books[row % len(books)]
+            writer.writerow([f"Book {row % len(books)}", "N. N.", book.text, book.age, book.age])
+    run_dir, config = tmp_path / "run", ROOT / "configs" / "age_rows.yaml"
+    data = [f"run_dir={run_dir}", f"plugins.lora.data.path={table}", f"plugins.lora.base={prepared[0]}"]
+    short = ["model.context_length=32", "train.max_steps=2", "train.eval_every_steps=2", "schedule.warmup_steps=1"]
+    told = zerostream("finetune", config, *data, *short, "--json")
+    result = json.loads(told.stdout)
+    assert (result["train_examples"], result["test_examples"]) == (2000, 1269)
+    assert result["leakage"]["test_texts_in_training_fraction"] == 1.0
+    assert result["leakage"]["is_leaky"] is True
+    assert result["leakage"]["distinct_texts"] == 41
+    assert result["baselines"]["look_up"]["accuracy"] == 1.0
+    assert result["baselines"]["look_up"]["mean_absolute_error_years"] == 0.0
+    assert result["truncated_texts"] > 0
+    assert "LEAKY SPLIT: 100.0% of the 1,269 test rows" in told.stderr
+    assert "100%" in (run_dir / "report.html").read_text(encoding="utf-8")
+    again = zerostream("finetune", config, *data, *short)
+    assert again.stdout.lstrip().startswith("LEAKY SPLIT")  # before any score
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_command_saves_and_the_rest_is_the_same_digits(
+    prepared: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The signal reaches `zerostream finetune` alone, as from a scheduler; with dropout on."""
+    steps = 40
+    more = [
+        "engine.kind=reference",
+        f"train.max_steps={steps}",
+        "train.eval_every_steps=1000",
+        "checkpoint.every_steps=1000",
+    ]
+    more += ["plugins.lora.data.folds=null", "plugins.lora.data.split=rows", "plugins.lora.data.train_rows=40"]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    zerostream("finetune", prepared[1], *more, f"run_dir={whole}")
+    command = [sys.executable, "-m", "launch.cli", "finetune", str(prepared[1]), *more, f"run_dir={cut}"]
+    metrics = cut / "fold-1" / "metrics.jsonl"
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (metrics.is_file() and metrics.stat().st_size) and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 75, told[-2000:]
+    [stopped_at] = RunDir(cut / "fold-1").checkpoint_steps()
+    assert 0 < stopped_at < steps
+    assert not (cut / "result.json").exists()
+    zerostream("finetune", prepared[1], *more, f"run_dir={cut}")
+    lines = [read_json_lines(folder / "fold-1" / "metrics.jsonl") for folder in (whole, cut)]
+    for key in ("step", "loss", "grad_norm", "lr", "batch_digest"):
+        assert values(lines[1], key) == values(lines[0], key)
+    results = [json.loads((folder / "result.json").read_text()) for folder in (whole, cut)]
+    assert results[0]["accuracy"] == results[1]["accuracy"]
+    assert results[0]["expected_calibration_error"] == results[1]["expected_calibration_error"]

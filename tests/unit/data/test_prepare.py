@@ -151,7 +151,8 @@ def test_a_vocabulary_beyond_16_bits_is_written_as_uint32(text: Path, tmp_path: 
 
 
 def test_the_embedded_stories_need_no_file(tmp_path: Path) -> None:
-    values = {"data": {"shards_dir": str(tmp_path), "documents": 200}, "tokenizer": {"vocab_size": 300}}
+    values: dict[str, Any] = {"data": {"shards_dir": str(tmp_path), "documents": 200, "validation_fraction": 0.05}}
+    values["tokenizer"] = {"vocab_size": 300}
     manifest = prepare(build_config({**values, "seed": 1}, origin="test"))
     assert sum(entry.documents for entry in manifest.shards) == 200
     assert prepare(build_config({**values, "seed": 2}, origin="test")) == manifest

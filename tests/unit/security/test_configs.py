@@ -195,6 +195,7 @@ def dangers(call: ast.Call) -> list[str]:
     keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
     bad = [name] if name in DANGEROUS else []
     bad += [f"{name}(shell=...)"] if keywords.get("shell", "False") != "False" else []
-    bad += [f"{name}(trust_remote_code=...)"] if "trust_remote_code" in keywords else []
+    # Written out, False refuses; left out, transformers would ask whoever sits at the terminal.
+    bad += [f"{name}(trust_remote_code=...)"] if keywords.get("trust_remote_code", "False") != "False" else []
     bad += [f"{name}(allow_pickle=True)"] if keywords.get("allow_pickle", "False") != "False" else []
     return bad

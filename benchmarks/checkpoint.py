@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ train: {max_steps: 1000000}
 checkpoint: {keep: 1}
 """
 _SAVES, _STEPS_BETWEEN = 3, 6
+_UNTIL_THE_END = ExitStack()
+"""Of a rank's process: leaves the process group."""
 
 
 def main() -> None:
@@ -46,7 +49,8 @@ def main() -> None:
     if arguments.as_rank:
         config_path, *overrides = arguments.overrides
         measure = _save if arguments.as_rank == "save" else _resume
-        measure(Path(config_path), overrides)
+        with _UNTIL_THE_END:
+            measure(Path(config_path), overrides)
         return
     line = json.dumps(_measure(arguments.overrides, arguments.ranks))
     print(line)
@@ -86,7 +90,7 @@ def _build(config_path: Path, overrides: list[str]) -> tuple[dict[str, float], A
     config = load_config(config_path, overrides)
     found = preflight.check(config, int(os.environ["WORLD_SIZE"]))
     clock.lap("preflight_seconds")
-    world = join_world(600).__enter__()  # until the process ends
+    world = _UNTIL_THE_END.enter_context(join_world(600))
     world.barrier()
     clock.lap("rendezvous_seconds")
     model = found.recipe.build_model(found.recipe.tokenizer)

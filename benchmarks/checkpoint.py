@@ -114,8 +114,10 @@ class _Clock:
 
 
 def _save(config_path: Path, overrides: list[str]) -> None:
+    from framework.config import dump_config, load_config
     from framework.metrics.hardware import describe_environment
     from framework.model.build import count_parameters
+    from framework.run_dir import RunDir
 
     _import_as_a_rank_does()
     _, world, engine, store, stream = _build(config_path, overrides)
@@ -142,6 +144,8 @@ def _save(config_path: Path, overrides: list[str]) -> None:
     store.finish()
     written.append(time.perf_counter() - saved_at)
     if world.is_main:
+        config = load_config(config_path, overrides)
+        RunDir(config.run_dir).config.write_text(dump_config(config), encoding="utf-8")  # makes it a run to go on with
         values = {
             "parameters": count_parameters(engine.model),
             "step_seconds": round(statistics.median(steps[1:]), 3),

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +15,9 @@ from framework.errors import PluginError, SourceError
 from framework.metrics.records import read_json_lines
 from framework.plugins.registry import active_plugins, installed_plugins
 from launch import cli
+from tests.packages import install, run_zerostream
 
 EXAMPLE = Path(__file__).with_name("example_plugin.py")
-ROOT = Path(__file__).parents[3]
 
 CONFIG = """\
 run_dir: run
@@ -31,16 +30,6 @@ train: {max_steps: 2, eval_every_steps: 1, eval_max_sequences: 8, sample_prompts
 logging: {tensorboard: false}
 plugins: {tiny: {width: 12}}
 """
-
-
-def install(site: Path, name: str, target: str, package: str, source: str) -> None:
-    """What pip leaves of a package with one module and one entry point."""
-    (site / package).mkdir(parents=True)
-    (site / package / "__init__.py").write_text(source, encoding="utf-8")
-    information = site / f"{name}-0.1.dist-info"
-    information.mkdir()
-    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
-    (information / "entry_points.txt").write_text(f"[zerostream.plugins]\n{name} = {target}\n")
 
 
 # --- The example plugin, through the real command line ---
@@ -59,11 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def zerostream(folder: Path) -> Zerostream:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder / "site"), str(ROOT)))}
-        command = [sys.executable, "-c", "from launch.cli import main; main()", *arguments]
-        return subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
-        )
+        return run_zerostream(folder, folder / "site", *arguments)
 
     return run
 

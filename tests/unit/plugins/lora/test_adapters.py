@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel
@@ -81,6 +83,20 @@ def test_balanced_weights_are_scikit_learns() -> None:
 def test_smoothing_goes_to_neighbours_and_keeps_the_sum() -> None:
     targets = class_targets([0, 1, 2], 3, balanced=False, smoothing=0.2)
     torch.testing.assert_close(targets, torch.tensor([[0.8, 0.2, 0.0], [0.1, 0.8, 0.1], [0.0, 0.2, 0.8]]))
+
+
+@given(data=st.data(), classes=st.integers(2, 7), smoothing=st.floats(0.0, 0.9))
+def test_what_a_class_asks_for_sums_to_its_weight(data: st.DataObject, classes: int, smoothing: float) -> None:
+    """1, or scikit-learn's balanced weight: smoothing only moves it to neighbours."""
+    more = data.draw(st.lists(st.integers(0, classes - 1), max_size=20))
+    labels = [*range(classes), *more]
+    even = class_targets(labels, classes, balanced=False, smoothing=smoothing)
+    torch.testing.assert_close(even.sum(dim=1), torch.ones(classes))
+    assert (even >= 0).all()
+    assert (torch.triu(even, 2) + torch.tril(even, -2) == 0).all()
+    weights = torch.tensor(compute_class_weight("balanced", classes=np.arange(classes), y=labels)).float()
+    balanced = class_targets(labels, classes, balanced=True, smoothing=smoothing)
+    torch.testing.assert_close(balanced, even * weights.unsqueeze(1))
 
 
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])

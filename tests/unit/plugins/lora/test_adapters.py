@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from framework.data.stream import IGNORED_TARGET
 from framework.errors import ConfigError, UserError
@@ -142,6 +144,31 @@ def test_what_is_saved_gives_the_same_answers(model: PreTrainedModel, options: d
     classifier.transformer.save_pretrained(tmp_path, save_embedding_layers=False)
     loaded = SequenceClassifier(load_adapter(fresh, tmp_path), PAD, torch.eye(CLASSES)).eval()
     torch.testing.assert_close(loaded.logits(TEXTS), classifier.eval().logits(TEXTS), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora"])
+def test_each_kind_of_adapter_changes_weights_as_its_paper_says(model: PreTrainedModel, kind: str) -> None:
+    """LoRA: alpha / rank (arXiv 2106.09685); rsLoRA: alpha / sqrt(rank) (2312.03732); DoRA: turned, no longer (2402.09353)."""
+    name = "c_attn" if model.config.model_type == "gpt2" else "q_proj"
+    options = {} if kind == "lora" else {kind: True}
+    wrapped = adapted(model, rank=4, alpha=12, targets=(name,), **options)
+    layer: Any = next(each for path, each in wrapped.named_modules() if path.endswith(name))
+
+    def weight() -> torch.Tensor:
+        """[outputs, inputs], as Linear has it and Conv1D has not."""
+        kept = layer.base_layer.weight.detach().clone()
+        return kept.T if isinstance(layer.base_layer, Conv1D) else kept
+
+    before = weight()
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    low_rank = (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+    expected = before + (12 / 2 if kind == "rslora" else 12 / 4) * low_rank
+    if kind == "dora":
+        expected = expected * (before.norm(dim=1) / expected.norm(dim=1)).unsqueeze(1)
+    merged(wrapped)
+    merged_layer = model.get_submodule(next(path for path, _ in model.named_modules() if path.endswith(name)))
+    found = merged_layer.weight.detach()
+    torch.testing.assert_close(found.T if isinstance(merged_layer, Conv1D) else found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["lora_A", "lora_B", "score"])

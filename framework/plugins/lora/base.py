@@ -174,7 +174,9 @@ def open_base(name: str) -> Base:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", fix="download or export it again") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no JSON object", fix="download or export it again")
     return values

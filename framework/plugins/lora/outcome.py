@@ -144,7 +144,13 @@ def _digest_of(card: Mapping[str, Any]) -> str:
 def _read_stored(run_dir: RunDir) -> dict[str, Any]:
     for name in (CLASSES_FILE, STORED_FILE):
         if (run_dir.path / name).is_file():
-            return dict(_read_json(run_dir.path / name))
+            stored = dict(_read_json(run_dir.path / name))
+            if stored.get("method") in FOLDERS:
+                return stored
+            raise RunDirError(
+                f"{run_dir.path / name} has method {stored.get('method')!r}, and not one of {', '.join(FOLDERS)}",
+                fix="start `zerostream finetune` again: it writes the file anew",
+            )
     raise RunDirError(
         f"{run_dir.path} is no fine-tuned run ({CLASSES_FILE} is missing)",
         fix="name the run_dir of `zerostream finetune`",
@@ -153,7 +159,9 @@ def _read_stored(run_dir: RunDir) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}", fix="name a folder that fine-tuning wrote") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no JSON object", fix="name a folder that fine-tuning wrote")
     return values

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from framework.plugins.lora.classifier import SequenceClassifier
 
 FOLD_FOLDER = "fold-{}"
+_FOLD_PREFIX = FOLD_FOLDER.format("")
 _TEXTS_AT_ONCE = 16
 
 
@@ -36,14 +37,14 @@ class Classifier:
     models: tuple[SequenceClassifier, ...]
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """[texts, classes].
+        """[texts, classes]; of no text, no row.
 
         Raises:
             UserError: a text is empty, or longer than the models read where they were trained to refuse that.
         """
         rows = [self._encode(text, number) for number, text in enumerate(texts, start=1)]
         total = np.zeros((len(texts), len(self.classes)))
-        for model in self.models:
+        for model in self.models if rows else ():
             total += np.concatenate(list(_probabilities(model, rows, self.tokenizer.end_of_text_id)))
         shares: npt.NDArray[np.float64] = total / total.sum(axis=1, keepdims=True)
         return shares
@@ -94,14 +95,20 @@ def load_classifier(target: Path, adapters: Sequence[Path] = ()) -> Classifier:
 def runs_below(target: Path) -> list[Path]:
     """``target`` itself if it is a run, else the runs of its folds in order.
 
+    A fold ends in its number: ``fold-old``, set aside beside them, is none.
+
     Raises:
         UserError: it is neither.
     """
     if RunDir(target).config.is_file():
         return [target]
     folds = sorted(
-        (path for path in target.glob(FOLD_FOLDER.format("*")) if RunDir(path).config.is_file()),
-        key=lambda path: int(path.name.rpartition("-")[2]),
+        (
+            path
+            for path in target.glob(FOLD_FOLDER.format("*"))
+            if path.name.removeprefix(_FOLD_PREFIX).isdecimal() and RunDir(path).config.is_file()
+        ),
+        key=lambda path: int(path.name.removeprefix(_FOLD_PREFIX)),
     )
     if not folds:
         raise UserError(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from framework.data.stream import IGNORED_TARGET
 from framework.errors import ConfigError, UserError
@@ -83,6 +87,20 @@ def test_smoothing_goes_to_neighbours_and_keeps_the_sum() -> None:
     torch.testing.assert_close(targets, torch.tensor([[0.8, 0.2, 0.0], [0.1, 0.8, 0.1], [0.0, 0.2, 0.8]]))
 
 
+@given(data=st.data(), classes=st.integers(2, 7), smoothing=st.floats(0.0, 0.9))
+def test_what_a_class_asks_for_sums_to_its_weight(data: st.DataObject, classes: int, smoothing: float) -> None:
+    """1, or scikit-learn's balanced weight: smoothing only moves it to neighbours."""
+    more = data.draw(st.lists(st.integers(0, classes - 1), max_size=20))
+    labels = [*range(classes), *more]
+    even = class_targets(labels, classes, balanced=False, smoothing=smoothing)
+    torch.testing.assert_close(even.sum(dim=1), torch.ones(classes))
+    assert (even >= 0).all()
+    assert (torch.triu(even, 2) + torch.tril(even, -2) == 0).all()
+    weights = torch.tensor(compute_class_weight("balanced", classes=np.arange(classes), y=labels)).float()
+    balanced = class_targets(labels, classes, balanced=True, smoothing=smoothing)
+    torch.testing.assert_close(balanced, even * weights.unsqueeze(1))
+
+
 @pytest.mark.parametrize("options", [{}, {"rslora": True}, {"dora": True}], ids=["lora", "rslora", "dora"])
 def test_adapters_learn_and_the_base_stays_bit_for_bit(model: PreTrainedModel, options: dict[str, bool]) -> None:
     before = copy.deepcopy(model.base_model.state_dict())
@@ -126,6 +144,31 @@ def test_what_is_saved_gives_the_same_answers(model: PreTrainedModel, options: d
     classifier.transformer.save_pretrained(tmp_path, save_embedding_layers=False)
     loaded = SequenceClassifier(load_adapter(fresh, tmp_path), PAD, torch.eye(CLASSES)).eval()
     torch.testing.assert_close(loaded.logits(TEXTS), classifier.eval().logits(TEXTS), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["lora", "rslora", "dora"])
+def test_each_kind_of_adapter_changes_weights_as_its_paper_says(model: PreTrainedModel, kind: str) -> None:
+    """LoRA: alpha / rank (arXiv 2106.09685); rsLoRA: alpha / sqrt(rank) (2312.03732); DoRA: turned, no longer (2402.09353)."""
+    name = "c_attn" if model.config.model_type == "gpt2" else "q_proj"
+    options = {} if kind == "lora" else {kind: True}
+    wrapped = adapted(model, rank=4, alpha=12, targets=(name,), **options)
+    layer: Any = next(each for path, each in wrapped.named_modules() if path.endswith(name))
+
+    def weight() -> torch.Tensor:
+        """[outputs, inputs], as Linear has it and Conv1D has not."""
+        kept = layer.base_layer.weight.detach().clone()
+        return kept.T if isinstance(layer.base_layer, Conv1D) else kept
+
+    before = weight()
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    low_rank = (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).detach()
+    expected = before + (12 / 2 if kind == "rslora" else 12 / 4) * low_rank
+    if kind == "dora":
+        expected = expected * (before.norm(dim=1) / expected.norm(dim=1)).unsqueeze(1)
+    merged(wrapped)
+    merged_layer = model.get_submodule(next(path for path, _ in model.named_modules() if path.endswith(name)))
+    found = merged_layer.weight.detach()
+    torch.testing.assert_close(found.T if isinstance(merged_layer, Conv1D) else found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("part", ["lora_A", "lora_B", "score"])

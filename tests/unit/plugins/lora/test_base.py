@@ -67,6 +67,13 @@ def test_a_config_without_a_size_is_refused_by_name(copy: Path) -> None:
         _ = open_base(str(copy)).sizes
 
 
+@pytest.mark.parametrize("content", ["", "null", "[]", "{"])
+def test_a_config_that_is_no_object_is_refused(content: str, copy: Path) -> None:
+    (copy / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        _ = open_base(str(copy)).sizes
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "some/where/else", "organisation/no-such-model"])
 def test_what_is_not_there_is_refused_by_name(name: str) -> None:
     with pytest.raises(UserError, match=name):

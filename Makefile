@@ -67,7 +67,11 @@ quickstart: venv  ## prepare the embedded corpus, train with ZeRO on 2 ranks, re
 
 .PHONY: test
 test: venv  ## run the tests; PYTEST_ARGS="-m 'not slow'" passes options on
-	@$(ON_PATH) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@export $(ON_PATH)
+	# Each unit test needs one core, each of the others several: the first go beside each other, those one after the other.
+	# An exit code of 5 says that PYTEST_ARGS chose none of them.
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 .PHONY: test-faults
 test-faults: venv  ## run the whole fault matrix into docs/reliability.md, and its mutation check (half an hour)

@@ -17,8 +17,9 @@ class EventLog:
 
     Args:
         run_dir: of the run.
-        resume_step: events of later steps leave ``events.jsonl``, as those steps are taken again: it tells of the run that counts.
-            A save that failed, or a number that was not finite, need not come again: they move to ``abandoned_events.jsonl``.
+        resume_step: events of later steps leave ``events.jsonl``, as those steps are taken again: it tells of the run that
+            counts. A save that failed, or a number that was not finite, need not come again: they move to
+            ``abandoned_events.jsonl``.
         say: shows a line to the person.
         is_main: whether this is rank 0.
     """

@@ -3,14 +3,16 @@
     python -m benchmarks.checkpoint                               GPT-2 with 124M parameters, ZeRO-1 on 2 ranks
     python -m benchmarks.checkpoint model.preset=gpt2_mini --ranks 1
 
-Two starts of real ranks: the first takes steps and saves, the second, in new processes, builds the same run, verifies the newest
-checkpoint, loads it and takes one step. Python's imports are not counted, everything after them is. Prints one JSON line;
+Starts of real ranks: the first takes steps and saves, the others (``--resumes``), each in new processes, verify the newest
+checkpoint, build the same run, load it and take one step. Python's imports are not counted, everything after them until the first
+step begins is, but for the time that ranks wait for each other to come. Medians of the slowest rank. Prints one JSON line;
 ``--append FILE`` keeps it.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import os
 import statistics
@@ -22,11 +24,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from framework.run_dir import RunDir
 from launch.local import prepare_environment
 
 CONFIG = """\
 run_dir: FOLDER/run
-model: {preset: gpt2_small, context_length: 256}
+model: {preset: gpt2_small, context_length: 128, pad_vocab_to_multiple: 50304}  # as many rows as GPT-2's own tokenizer needs
 tokenizer: {kind: train_bpe, vocab_size: 2048}
 data: {source: embedded, documents: 500, shards_dir: FOLDER/shards, lanes: 16}
 engine: {kind: deepspeed, zero_stage: 1, micro_batch_size: 2, global_batch_size: 4}
@@ -43,6 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="keys of the config, such as engine.zero_stage=3")
     parser.add_argument("--ranks", type=int, default=2, help="(default 2)")
+    parser.add_argument("--resumes", type=int, default=5, help="starts that go on (default 5)")
     parser.add_argument("--append", type=Path, help="add the result to this file")
     parser.add_argument("--as-rank", choices=("save", "resume"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -52,22 +56,33 @@ def main() -> None:
         with _UNTIL_THE_END:
             measure(Path(config_path), overrides)
         return
-    line = json.dumps(_measure(arguments.overrides, arguments.ranks))
+    line = json.dumps(_measure(arguments.overrides, arguments.ranks, arguments.resumes))
     print(line)
     if arguments.append:
         with arguments.append.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
 
-def _measure(overrides: list[str], ranks: int) -> dict[str, Any]:
+def _measure(overrides: list[str], ranks: int, resumes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(CONFIG.replace("FOLDER", folder), encoding="utf-8")
         prepare = [sys.executable, "-m", "launch.cli", "prepare", str(config), "--json", *overrides]
         subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         saved = _start_ranks("save", config, overrides, ranks)
-        resumed = _start_ranks("resume", config, overrides, ranks)
-    return {"question": "checkpoint", "ranks": ranks, "overrides": overrides, **saved, **resumed}
+        resumed = [_start_ranks("resume", config, overrides, ranks) for _ in range(resumes)]
+    whole = sorted(each.pop("resume_seconds") for each in resumed)
+    parts = {name: round(statistics.median(each[name] for each in resumed), 3) for name in resumed[0]}
+    return {
+        "question": "checkpoint",
+        "date": datetime.date.today().isoformat(),
+        "ranks": ranks,
+        "overrides": overrides,
+        **saved,
+        "resume_seconds": statistics.median(whole),
+        "resume_seconds_least_and_most": [whole[0], whole[-1]],
+        "resume": parts,
+    }
 
 
 def _start_ranks(what: str, config: Path, overrides: list[str], ranks: int) -> dict[str, Any]:
@@ -79,8 +94,8 @@ def _start_ranks(what: str, config: Path, overrides: list[str], ranks: int) -> d
     return values
 
 
-def _build(config_path: Path, overrides: list[str]) -> tuple[dict[str, float], Any, Any, Any, Any]:
-    """The parts of a run as ``framework.train.session`` builds them, and the seconds each took."""
+def _build(config_path: Path, overrides: list[str]) -> tuple[_Clock, Any, Any, Any, Any, Any]:
+    """The parts of a run as ``framework.train.session`` builds them, and the seconds each took on this rank."""
     from framework.checkpoint.store import CheckpointStore
     from framework.config import load_config
     from framework.engine import build_engine, join_world
@@ -93,13 +108,18 @@ def _build(config_path: Path, overrides: list[str]) -> tuple[dict[str, float], A
     world = _UNTIL_THE_END.enter_context(join_world(600))
     world.barrier()
     clock.lap("rendezvous_seconds")
-    model = found.recipe.build_model(found.recipe.tokenizer)
+    store = CheckpointStore(config, found.recipe.data_fingerprint, world)
+    saved = store.newest_verified()
+    clock.lap("verify_seconds")
+    build = found.recipe.build_model if saved is None else found.recipe.build_model_to_fill
+    model = build(found.recipe.tokenizer)
     clock.lap("model_seconds")
     engine = build_engine(config, found.plan, world, model)
     clock.lap("engine_seconds")
-    store = CheckpointStore(config, found.recipe.data_fingerprint, world)
-    stream = found.recipe.stream(found.plan, world.rank)
-    return clock.laps, world, engine, store, stream
+    if saved is not None:
+        store.load(saved, engine)
+    clock.lap("load_seconds")
+    return clock, world, engine, store, found.recipe.stream(found.plan, world.rank), saved
 
 
 class _Clock:
@@ -117,10 +137,9 @@ def _save(config_path: Path, overrides: list[str]) -> None:
     from framework.config import dump_config, load_config
     from framework.metrics.hardware import describe_environment
     from framework.model.build import count_parameters
-    from framework.run_dir import RunDir
 
     _import_as_a_rank_does()
-    _, world, engine, store, stream = _build(config_path, overrides)
+    _, world, engine, store, stream, _ = _build(config_path, overrides)
     batches = stream.steps(0)
     steps: list[float] = []
     beside: list[float] = []
@@ -153,27 +172,27 @@ def _save(config_path: Path, overrides: list[str]) -> None:
             "first_hold_seconds": round(holds[0], 3),  # it also takes the memory that the others use again
             "hold_seconds": round(statistics.median(holds[1:]), 3),
             "written_after_seconds": round(statistics.median(written), 3),
+            "checkpoint_bytes": _checkpoint_bytes(RunDir(config.run_dir)),
             "environment": describe_environment(world.world_size, world.device),
         }
         print(json.dumps(values), flush=True)
 
 
+def _checkpoint_bytes(run_dir: RunDir) -> int:
+    newest = run_dir.checkpoint(max(run_dir.checkpoint_steps()))
+    return sum(path.stat().st_size for path in newest.iterdir())
+
+
 def _resume(config_path: Path, overrides: list[str]) -> None:
     _import_as_a_rank_does()
-    laps, world, engine, store, stream = _build(config_path, overrides)
-    clock = _Clock()
-    manifest = store.newest_verified()
-    clock.lap("verify_seconds")
-    store.load(manifest, engine)
-    clock.lap("load_seconds")
-    batch = next(stream.steps(manifest.step))
+    clock, world, engine, _, stream, saved = _build(config_path, overrides)
+    batch = next(stream.steps(saved.step))
     clock.lap("first_batch_seconds")
-    parts = {**laps, **clock.laps}
+    parts = {**clock.laps, "resume_seconds": round(sum(clock.laps.values()) - clock.laps["rendezvous_seconds"], 3)}
+    slowest = dict(zip(parts, world.maxima(list(parts.values())), strict=True))
     engine.train_step(batch, 1e-4)
     if world.is_main:
-        size = sum(entry.size_bytes for entry in manifest.files.values())
-        resume = round(sum(parts.values()) - parts["rendezvous_seconds"], 3)
-        print(json.dumps({"checkpoint_bytes": size, "resume_seconds": resume, "resume": parts}), flush=True)
+        print(json.dumps(slowest), flush=True)
 
 
 def _import_as_a_rank_does() -> None:

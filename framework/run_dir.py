@@ -41,6 +41,11 @@ class RunDir:
         return self.path / "events.jsonl"
 
     @property
+    def abandoned_events(self) -> Path:
+        """Events of steps that a start took after its last checkpoint and the next one took again, where they may not recur."""
+        return self.path / "abandoned_events.jsonl"
+
+    @property
     def lock(self) -> Path:
         """Held by rank 0 of the live start."""
         return self.path / "run.lock"
@@ -76,7 +81,14 @@ class RunDir:
     def outputs(self) -> tuple[Path, ...]:
         """Everything a run writes, ``config`` last."""
         written = (self.checkpoints, self.metrics, self.evaluations, self.events, self.tensorboard, self.samples)
-        around = (self.result, self.tokenizer, self.environment, self.heartbeat(0).parent, self.stacks(0).parent)
+        around = (
+            self.abandoned_events,
+            self.result,
+            self.tokenizer,
+            self.environment,
+            self.heartbeat(0).parent,
+            self.stacks(0).parent,
+        )
         return (*written, *around, self.config)
 
     @property

@@ -247,7 +247,7 @@ def _plan_run(path: Path) -> Iterator[Check]:
         yield _known(Finding(run_dir.config.name, state, error.cause, fix))
     steps = run_dir.checkpoint_steps()
     yield Check(size_of(run_dir.metrics) or 0, partial(_look_at_metrics, run_dir.metrics, max(steps, default=0)))
-    for records in (run_dir.evaluations, run_dir.events):
+    for records in (run_dir.evaluations, run_dir.events, run_dir.abandoned_events):
         if records.exists():
             yield Check(size_of(records) or 0, partial(_look_at_lines, records))
     for values in (run_dir.environment, run_dir.result):

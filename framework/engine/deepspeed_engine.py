@@ -39,6 +39,7 @@ class DeepSpeedEngine(Engine):
         super().__init__(world, model)
         deepspeed_logger.setLevel(logging.WARNING)
         _use_gloo_alone()
+        _import_muon_uncompiled()
         deepspeed.init_distributed(dist_init_required=False)
         self._engine: Any
         self._engine, _, _, _ = deepspeed.initialize(
@@ -189,4 +190,19 @@ def _use_gloo_alone() -> None:
     """Keeps DeepSpeed from compiling its shared-memory collective at the first start (docs/decisions/0002)."""
     import deepspeed.ops
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    # Where it is not made yet, DeepSpeed would make it by running a compiler, for the sake of operators that nobody asks about.
+    vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
+
+
+def _import_muon_uncompiled() -> None:
+    """Keeps DeepSpeed from importing all of torch's compiler at every start: a second and a half of a start that goes on.
+
+    To see whether the optimizer is its own Muon, which it never is here, DeepSpeed imports a module that compiles functions.
+    """
+    from deepspeed.runtime import compiler
+
+    compile_functions, compiler.compile = compiler.compile, lambda *_, **__: lambda function: function
+    try:
+        import deepspeed.runtime.zero.muon.muon_optimizer  # noqa: F401
+    finally:
+        compiler.compile = compile_functions

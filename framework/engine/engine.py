@@ -199,17 +199,28 @@ class Engine(ABC):
         Raises:
             CheckpointError: it lacks something.
         """
+        filled, replicas = 0, 1
         with torch.no_grad(), self._writable():
             for held in self._held():
                 if held.optimized is None:
                     continue
                 count = held.weight.numel()
+                filled += count
+                replicas = self.world.world_size if self._is_replicated(held) else 1
                 held.weight.copy_(reader.read(WEIGHT, held.name, held.start, count))
                 if reader.applied_steps:
                     state = self._make_state(held.optimized, reader.applied_steps)
                     for kind in MOMENTS:
                         held.moment(state, kind).copy_(reader.read(kind, held.name, held.start, count))
         self._set_loss_scale(reader.loss_scale)
+        # What is built to be filled holds anything: not one element may be left.
+        everything = sum(
+            getattr(parameter, "ds_numel", parameter.numel())
+            for parameter in self.model.parameters()
+            if parameter.requires_grad
+        )
+        [all_filled] = self.world.sum_integers([filled])
+        assert all_filled == replicas * everything, f"{all_filled:,} of {replicas * everything:,} weights were restored"
 
     @property
     def applied_steps(self) -> int:

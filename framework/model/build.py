@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from framework.config.schema import Config, ModelConfig
 from framework.errors import ConfigError
 from framework.model.language_model import LanguageModel
+from framework.model.unfilled import build_unfilled
 from framework.plugins.registry import active_plugins
 
 # Every transformers architecture has its own names for dropout; those it has are set, the others are not made up.
@@ -23,13 +24,14 @@ _DROPOUT_KEYS = (
 )  # fmt: skip
 
 
-def build_model(config: Config, vocab_size: int, end_of_text_id: int) -> LanguageModel:
+def build_model(config: Config, vocab_size: int, end_of_text_id: int, *, weights_follow: bool = False) -> LanguageModel:
     """A model initialised at random from ``config.seed``, the same on every rank.
 
     Args:
         config: of the run.
         vocab_size: of the tokenizer; the embedding is padded to ``model.pad_vocab_to_multiple``.
         end_of_text_id: token id.
+        weights_follow: a checkpoint will overwrite all trained weights: a model of transformers may be left without numbers.
 
     Raises:
         ConfigError: an unknown architecture, or keys it does not have.
@@ -40,6 +42,8 @@ def build_model(config: Config, vocab_size: int, end_of_text_id: int) -> Languag
         if factory is not None:
             return LanguageModel(factory(config, vocab_size, end_of_text_id), vocab_size)
     hf_config = transformers_config(config.model, vocab_size, end_of_text_id)
+    if weights_follow:
+        return LanguageModel(build_unfilled(lambda: _from_config(hf_config)), vocab_size)
     return LanguageModel(_from_config(hf_config), vocab_size)
 
 

@@ -17,12 +17,17 @@ class EventLog:
 
     Args:
         run_dir: of the run.
-        resume_step: events of later steps are forgotten, as those steps are taken again.
+        resume_step: events of later steps leave ``events.jsonl``, as those steps are taken again: it tells of the run that
+            counts. A save that failed, or a number that was not finite, need not come again: they move to
+            ``abandoned_events.jsonl``.
         say: shows a line to the person.
         is_main: whether this is rank 0.
     """
 
     def __init__(self, run_dir: RunDir, resume_step: int, say: Callable[[str], None], *, is_main: bool) -> None:
+        if is_main:
+            with suppress(OSError):  # what cannot be kept is no reason to stand still
+                _keep_abandoned(run_dir, resume_step)
         self._lines = JsonLines(run_dir.events, resume_step=resume_step) if is_main else None
         self._say = say
         self._bad_shards: set[str] = set()
@@ -66,6 +71,17 @@ class EventLog:
     def close(self) -> None:
         if self._lines is not None:
             self._lines.close()
+
+
+def _keep_abandoned(run_dir: RunDir, resume_step: int) -> None:
+    """Skipped sequences are left: they depend on the step alone."""
+    lines = [line for line in read_json_lines(run_dir.events) if isinstance(line.get("step"), int)]
+    abandoned = [line for line in lines if line["step"] > resume_step and line.get("event") != _SKIPPED]
+    if abandoned:
+        history = JsonLines(run_dir.abandoned_events, resume_step=None)
+        for line in abandoned:
+            history.append({**line, "resumed_at_step": resume_step})
+        history.close()
 
 
 def count_skipped_sequences(run_dir: RunDir) -> int:

@@ -75,6 +75,11 @@ class Pretraining(Recipe):
 
         return build_model(self.config, tokenizer.vocab_size, tokenizer.end_of_text_id)
 
+    def build_model_to_fill(self, tokenizer: Tokenizer) -> LanguageModel:
+        from framework.model.build import build_model
+
+        return build_model(self.config, tokenizer.vocab_size, tokenizer.end_of_text_id, weights_follow=True)
+
     def stream(self, plan: BatchPlan, rank: int) -> TrainStream:
         from framework.data.stream import TrainStream
 

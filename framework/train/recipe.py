@@ -99,6 +99,10 @@ class Recipe(ABC):
             used_from: the run's directory when the model is not to be trained, but used: then no data is read.
         """
 
+    def build_model_to_fill(self, tokenizer: Tokenizer) -> LossModel:
+        """As ``build_model``, for a run that goes on: whatever numbers the trained weights hold, a checkpoint overwrites them."""
+        return self.build_model(tokenizer)
+
     def whole(self, model: LossModel) -> nn.Module:
         """The transformer of a model that was built and filled, as others load it: without adapters around it."""
         return model.transformer

@@ -63,14 +63,19 @@ def train(config: Config, stop: StopRequest) -> None:
         if world.is_main:
             watch.forget_gone(world.world_size)
         recipe = found.recipe
-        model = recipe.build_model(recipe.tokenizer)
+        checkpoints = CheckpointStore(config, recipe.data_fingerprint, world)
+        saved = checkpoints.newest_verified()
+        model = (recipe.build_model if saved is None else recipe.build_model_to_fill)(recipe.tokenizer)
+        torch.manual_seed(config.seed)  # whatever building has drawn, or left out
         size = _ModelSize(config, model)
         engine = build_engine(config, found.plan, world, model)
-        checkpoints = CheckpointStore(config, recipe.data_fingerprint, world)
         world.from_main(
             lambda: _open_run_dir(config, run_dir, recipe, describe_environment(world.world_size, world.device))
         )
-        start = _resume(run_dir, checkpoints, engine)
+        start = Progress()
+        if saved is not None:
+            checkpoints.load(saved, engine)
+            start = Progress(saved.step, saved.tokens, saved.train_loss)
         if world.is_main:
             console.say(_headline(config, found, size, world, start))
         if start.step >= config.train.max_steps:
@@ -176,14 +181,6 @@ def _open_run_dir(config: Config, run_dir: RunDir, recipe: Recipe, environment: 
     recipe.save_for_use(run_dir)
     with storage_errors(run_dir.checkpoints):
         run_dir.checkpoints.mkdir(exist_ok=True)
-
-
-def _resume(run_dir: RunDir, checkpoints: CheckpointStore, engine: Engine) -> Progress:
-    manifest = checkpoints.newest_verified()
-    if manifest is None:
-        return Progress()
-    checkpoints.load(manifest, engine)
-    return Progress(manifest.step, manifest.tokens, manifest.train_loss)
 
 
 def _count_state(engine: Engine) -> int:

@@ -1,10 +1,13 @@
 """Shows that the matrix would notice: takes away one safeguard at a time, in a copy, and expects scenarios to fail.
 
 python -m tests.faults.mutations
+python -m tests.faults.mutations --only DeepSpeed
 """
 
 from __future__ import annotations
 
+import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +27,24 @@ class Mutation:
     name: str
     edits: tuple[tuple[str, str, str], ...]
     scenarios: str
+
+
+_LAST_IMPORT = "from deepspeed.utils import logger as deepspeed_logger\n"
+
+
+def _without_check_of(optimizer: str, scenarios: str) -> Mutation:
+    """From stage 1 on the last check of the gradients is DeepSpeed's: the copy takes it out of ``module:class``."""
+    module, _, name = optimizer.partition(":")
+    edit = (
+        f"import {module} as checked\n"
+        "checked.is_invalid_grad_norm = lambda norm: False\n"
+        f"checked.{name}.check_overflow = lambda self, *_, **__: None\n"
+    )
+    return Mutation(
+        f"numbers that are not finite reach the weights (DeepSpeed's {name}: {scenarios})",
+        (("framework/engine/deepspeed_engine.py", _LAST_IMPORT, _LAST_IMPORT + edit),),
+        scenarios,
+    )
 
 
 MUTATIONS = (
@@ -62,12 +83,21 @@ MUTATIONS = (
         (("framework/engine/deepspeed_engine.py", "if math.isfinite(norm):", "if norm is not None:"),),
         "NaN loss zero0 fp32",
     ),
+    _without_check_of("deepspeed.runtime.bf16_optimizer:BF16_Optimizer", "infinite loss zero1 bf16"),
+    _without_check_of("deepspeed.runtime.zero.stage_1_and_2:DeepSpeedZeroOptimizer", "NaN loss zero1 fp32"),
+    _without_check_of("deepspeed.runtime.zero.stage_1_and_2:DeepSpeedZeroOptimizer", "infinite loss zero2 bf16"),
+    _without_check_of("deepspeed.runtime.zero.stage3:DeepSpeedZeroOptimizer_Stage3", "NaN loss zero3 fp32"),
+    _without_check_of("deepspeed.runtime.zero.stage3:DeepSpeedZeroOptimizer_Stage3", "infinite loss zero3 bf16"),
 )
 
 
 def main() -> int:
     """1 when a safeguard can be taken away unnoticed, or its scenarios fail with it in place."""
-    patterns = "|".join(mutation.scenarios for mutation in MUTATIONS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="mutations whose name matches this pattern")
+    only = parser.parse_args().only
+    mutations = [mutation for mutation in MUTATIONS if re.search(only, mutation.name)]
+    patterns = "|".join(mutation.scenarios for mutation in mutations)
     unnoticed = []
     with tempfile.TemporaryDirectory(prefix="mutations-") as name:
         folder = Path(name)
@@ -76,7 +106,7 @@ def main() -> int:
         if not passed:
             print(output)
             return 1
-        for number, mutation in enumerate(MUTATIONS):
+        for number, mutation in enumerate(mutations):
             tree = _copy(folder / str(number))
             for path, old, new in mutation.edits:
                 text = (tree / path).read_text(encoding="utf-8")
@@ -88,7 +118,8 @@ def main() -> int:
             noticed = not passed and "FAILED" in output
             print(f"{'ok    ' if noticed else 'FAILED'} noticed that {mutation.name}", flush=True)
             if noticed:
-                print(*(line for line in output.splitlines() if line.startswith("    ")), sep="\n", flush=True)
+                why = [line for line in output[output.rindex("\nFAILED") :].splitlines() if line.startswith("    ")]
+                print(why[0][:200], flush=True)
             else:
                 unnoticed.append(mutation.name)
                 print(output)

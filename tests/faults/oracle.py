@@ -172,3 +172,10 @@ def _relative(mine: float | None, expected: float | None) -> float:
 def describe(verdict: Verdict) -> str:
     """One JSON line."""
     return json.dumps({"passed": verdict.passed, **verdict.__dict__})
+
+
+def read_verdict(line: str) -> Verdict:
+    """What ``describe`` made a line of."""
+    values = json.loads(line)
+    del values["passed"]
+    return Verdict(**values)

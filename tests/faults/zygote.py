@@ -35,7 +35,6 @@ _IMPORTED = (
     "framework.metrics.tensorboard",
     "framework.engine.reference",
     "framework.engine.deepspeed_engine",
-    "deepspeed.runtime.zero.muon.original_muon",
     "transformers.models.gpt2.modeling_gpt2",
 )
 

@@ -246,6 +246,36 @@ def test_loading_brings_the_weights_back(tmp_path: Path, world: World) -> None:
     assert all(torch.equal(parameter, saved[name]) for name, parameter in engine.model.named_parameters())
 
 
+def test_loading_fills_a_model_that_was_built_to_be_filled(tmp_path: Path, world: World) -> None:
+    config = config_of(tmp_path)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    save(store, 1, engine, 10)
+    saved = {name: parameter.detach().clone() for name, parameter in engine.model.named_parameters()}
+    model = build_model(config, 50, 0, weights_follow=True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(float("nan"))  # anything
+    empty = build_engine(config, plan_batch(config, 1), world, model)
+    store.load(load_manifest(RunDir(tmp_path).checkpoint(1)), empty)
+    assert all(torch.equal(parameter, saved[name]) for name, parameter in empty.model.named_parameters())
+
+
+def test_a_weight_that_loading_leaves_out_does_not_go_unnoticed(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path)
+    store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)
+    save(store, 1, engine, 10)
+    manifest = load_manifest(RunDir(tmp_path).checkpoint(1))
+    held = list(engine._held())
+    monkeypatch.setattr(engine, "_held", lambda: iter(held[1:]))
+    with pytest.raises(AssertionError, match="weights were restored"):
+        store.load(manifest, engine)
+    monkeypatch.setattr(engine, "_held", lambda: iter([dataclasses.replace(held[0], name="new"), *held[1:]]))
+    with pytest.raises(CheckpointError, match="lacks weight of new from element 0 on"):
+        store.load(manifest, engine)
+
+
 def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path, world: World) -> None:
     config = config_of(tmp_path)
     store, engine = CheckpointStore(config, "d" * 64, world), engine_of(config, world)

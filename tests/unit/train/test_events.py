@@ -80,3 +80,30 @@ def test_a_run_without_bad_shards_has_skipped_nothing(run_dir: RunDir) -> None:
     events.note("step_left_out", 3, "left out", cursors=[16, 24])
     events.close()
     assert count_skipped_sequences(run_dir) == 0
+
+
+def test_what_need_not_come_again_is_kept_beside_the_events_of_the_run_that_counts(run_dir: RunDir) -> None:
+    def start_at(step: int, *noted: tuple[str, int]) -> None:
+        events = EventLog(run_dir, step, lambda _: None, is_main=True)
+        for event, at in noted:
+            if event == "sequences_skipped":
+                events.note_skipped(at, cursors(at), 1, ())
+            else:
+                events.note(event, at, event)
+        events.close()
+
+    start_at(0, ("step_left_out", 2), ("sequences_skipped", 4), ("save_failed", 5), ("loss_spike", 6))
+    start_at(3, ("loss_spike", 6), ("save_failed", 7))
+    start_at(6)
+    start_at(6)
+    assert [(line["event"], line["step"]) for line in read_json_lines(run_dir.events)] == [
+        ("step_left_out", 2),
+        ("loss_spike", 6),
+    ]
+    kept = read_json_lines(run_dir.abandoned_events)
+    assert [(line["event"], line["step"], line["resumed_at_step"]) for line in kept] == [
+        ("save_failed", 5, 3),
+        ("loss_spike", 6, 3),
+        ("save_failed", 7, 6),
+    ]
+    assert run_dir.abandoned_events in run_dir.outputs  # --start-over removes it

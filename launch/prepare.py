@@ -16,7 +16,8 @@ from rich.text import Text
 
 from framework.config.schema import Config
 from framework.data.manifest import SPLITS, ShardManifest
-from framework.data.prepare import Phase, PrepareProgress, prepare
+from framework.data.prepare import prepare
+from framework.data.prepare_progress import Phase, PrepareProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SAID = {"tokenizer": "learning the tokenizer", "shards": "writing shards"}

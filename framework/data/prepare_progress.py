@@ -11,7 +11,8 @@ from framework.data.manifest import SPLITS
 from framework.data.sources import EMBEDDED_DOCUMENTS, source_files
 from framework.data.tokenizer import TRAINING_TEXT_BYTES
 
-Phase = Literal["tokenizer", "shards"]
+Phase = Literal["waiting", "tokenizer", "shards", "part", "merge"]
+"""``prepare`` alone goes through tokenizer and shards; a part through waiting or tokenizer, part, and the last one merge."""
 
 
 class PrepareProgress(Protocol):
@@ -24,17 +25,34 @@ class PrepareProgress(Protocol):
 class Reporter:
     """Counts documents and tells the progress."""
 
-    def __init__(self, progress: PrepareProgress | None, phase: Phase, config: Config) -> None:
+    def __init__(
+        self,
+        progress: PrepareProgress | None,
+        phase: Phase,
+        *,
+        expected_documents: int | None = None,
+        file_bytes: int = 0,
+        total_bytes: int | None = None,
+    ) -> None:
+        """What is known of the end, if anything: the documents, the bytes of files to read, or those of text."""
         self._progress = progress
         self._phase: Phase = phase
         self._documents = 0
         self._text_bytes = 0
-        self._expected_documents = config.data.documents
-        if config.data.source == "embedded" and self._expected_documents is None:
-            self._expected_documents = EMBEDDED_DOCUMENTS
-        self._file_bytes = sum(file.stat().st_size for split in SPLITS for file in source_files(config, split))
+        self._expected_documents = expected_documents
+        self._file_bytes = file_bytes
+        self._total_bytes = total_bytes
 
-    def count(self, documents: Sequence[Document], read_bytes: int) -> None:
+    @classmethod
+    def of_text(cls, progress: PrepareProgress | None, phase: Phase, config: Config) -> Reporter:
+        """For a phase that reads the text from its beginning."""
+        expected = config.data.documents
+        if config.data.source == "embedded" and expected is None:
+            expected = EMBEDDED_DOCUMENTS
+        file_bytes = sum(file.stat().st_size for split in SPLITS for file in source_files(config, split))
+        return cls(progress, phase, expected_documents=expected, file_bytes=file_bytes)
+
+    def count(self, documents: Sequence[Document], read_bytes: int = 0) -> None:
         """``documents`` are done; ``read_bytes`` of the files have been read so far."""
         self._documents += len(documents)
         self._text_bytes += sum(document.text_bytes for document in documents)
@@ -43,7 +61,7 @@ class Reporter:
                 phase=self._phase,
                 documents=self._documents,
                 text_bytes=self._text_bytes,
-                total_bytes=self._estimate_total_bytes(read_bytes),
+                total_bytes=self._total_bytes or self._estimate_total_bytes(read_bytes),
             )
 
     def _estimate_total_bytes(self, read_bytes: int) -> int | None:

@@ -112,8 +112,8 @@ def refuse_missing_split(config: Config) -> None:
         )
 
 
-def refuse_small_disk(config: Config, folder: Path) -> None:
-    """Refuses where the shards foreseeably find no room.
+def refuse_small_disk(config: Config, folder: Path, *, parts: Path | None = None) -> None:
+    """Refuses where the shards foreseeably find no room; with ``parts``, once more what is kept there until the merge.
 
     Raises:
         StorageError: says what is free and what is needed.
@@ -123,6 +123,8 @@ def refuse_small_disk(config: Config, folder: Path) -> None:
     text_bytes = sum(file.stat().st_size for split in SPLITS for file in source_files(config, split))
     written = sum(size_of(file) or 0 for file in folder.glob("*.tar"))
     need = round(text_bytes * SHARD_BYTES_PER_TEXT_BYTE) - written
+    if parts is not None:
+        need += round(text_bytes * SHARD_BYTES_PER_TEXT_BYTE) - sum(size_of(file) or 0 for file in parts.glob("*.log"))
     with storage_errors(folder):
         free = free_bytes(folder.absolute())
     if need > free:

@@ -22,18 +22,25 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from framework.config.schema import Config, DataConfig
 from framework.data.manifest import Split
 from framework.errors import SourceError
+
+if TYPE_CHECKING:
+    import datasets
 
 EMBEDDED_DOCUMENTS = 20_000
 EMBEDDED_SEED = 0
 """The built-in corpus is one fixed corpus: ``seed`` changes what is learnt from it, not what stands in it."""
 MAX_DOCUMENT_CHARACTERS = 256 * 1024 * 1024
 """More text than this without a separator is no document but a wrong ``data.separator``."""
+
+HUB_ROW_RUNS = 1024
+"""A hub data set that was saved to disk has rows instead of shards: it is opened in so many runs of them."""
 
 _CHUNK_BYTES = 256 * 1024
 _SUFFIXES = {
@@ -118,6 +125,38 @@ def source_files(config: Config, split: Split) -> list[Path]:
             fix="name two different texts, or leave data.validation_path out to hold out a fraction",
         )
     return training
+
+
+def open_files(config: Config, files: Sequence[Path], meter: ReadMeter) -> Iterator[str]:
+    """The documents of some of ``source_files``: no document crosses files, so runs of them give what all of them give.
+
+    None at all where the files hold none. ``data.documents`` is not looked at.
+
+    Raises:
+        SourceError: as ``open_documents``.
+    """
+    return _without_blank(_READERS[config.data.source](files, config.data, meter))
+
+
+def open_hub_shards(config: Config, split: Split) -> list[Callable[[], Iterator[str]]]:
+    """Opens each of a hub data set's own shards; one after the other they give the documents of ``open_documents``.
+
+    ``data.documents`` is not looked at.
+
+    Raises:
+        SourceError: as ``open_documents``.
+    """
+    data = config.data
+    name = data.hub_validation_split if split == "validation" else data.hub_split
+    rows = _open_hub(data, name)
+    shards = rows.num_shards if hasattr(rows, "num_shards") else min(HUB_ROW_RUNS, len(rows))
+
+    def open_shard(index: int) -> Iterator[str]:
+        described = f"data.path {data.path}, split {name}, shard {index}"
+        shard = _iterate_hub(rows.shard(shards, index, contiguous=True), described)
+        return _without_blank(_texts_of_hub(shard, data.text_field, described))
+
+    return [partial(open_shard, index) for index in range(shards)]
 
 
 def _open(config: Config, split: Split, meter: ReadMeter) -> Iterator[str]:
@@ -441,8 +480,11 @@ _READERS: dict[str, Callable[[Sequence[Path], DataConfig, ReadMeter], Iterator[s
 
 
 def _read_hub(data: DataConfig, split: str | None) -> Iterator[str]:
-    rows = _open_hub(data, split)
     described = f"data.path {data.path}, split {split}"
+    return _texts_of_hub(_iterate_hub(_open_hub(data, split), described), data.text_field, described)
+
+
+def _texts_of_hub(rows: Iterator[dict[str, Any]], field: str, described: str) -> Iterator[str]:
     number = 0
     while True:
         try:
@@ -452,10 +494,17 @@ def _read_hub(data: DataConfig, split: str | None) -> Iterator[str]:
         except Exception as error:  # network, parsing, decompression: a dozen classes with one meaning here
             raise _hub_refusal(f"{described} breaks off after row {number}", error) from error
         number += 1
-        yield _text_of_row(row, data.text_field, f"{described}, row {number}")
+        yield _text_of_row(row, field, f"{described}, row {number}")
 
 
-def _open_hub(data: DataConfig, split: str | None) -> Iterator[dict[str, Any]]:
+def _iterate_hub(rows: Iterable[dict[str, Any]], described: str) -> Iterator[dict[str, Any]]:
+    try:
+        return iter(rows)
+    except Exception as error:  # as in opening it
+        raise _hub_refusal(f"{described} cannot be opened", error) from error
+
+
+def _open_hub(data: DataConfig, split: str | None) -> datasets.Dataset | datasets.IterableDataset:
     import datasets
 
     assert data.path  # checked with the config
@@ -469,7 +518,7 @@ def _open_hub(data: DataConfig, split: str | None) -> Iterator[dict[str, Any]]:
             rows = datasets.load_dataset(name, data.hub_config, split=split, streaming=True)
     except Exception as error:  # not found, offline, gated, unknown split or configuration, malformed files
         raise _hub_refusal(f"data.path {data.path}, split {split} cannot be opened", error) from error
-    return iter(rows)
+    return rows
 
 
 def _hub_refusal(what: str, error: Exception) -> SourceError:

@@ -17,6 +17,7 @@ import hashlib
 import os
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -63,8 +64,7 @@ class StoredBatch:
 
     def documents(self) -> list[TokenizedDocument]:
         """The documents in their order."""
-        ends = np.cumsum(self.lengths, dtype=np.int64).tolist()
-        starts = [0, *ends[:-1]]
+        ends = np.cumsum(self.lengths, dtype=np.int64)
         return [
             TokenizedDocument(
                 self.digests[index * _DIGEST_BYTES : (index + 1) * _DIGEST_BYTES],
@@ -73,7 +73,13 @@ class StoredBatch:
                 self.tokens[start:end],
             )
             for index, (start, end, text_bytes, is_validation) in enumerate(
-                zip(starts, ends, self.text_bytes.tolist(), self.validation.tolist(), strict=True)
+                zip(
+                    (ends - self.lengths).tolist(),
+                    ends.tolist(),
+                    self.text_bytes.tolist(),
+                    self.validation.tolist(),
+                    strict=True,
+                )
             )
         ]
 
@@ -151,8 +157,9 @@ class PartLog:
         self._unsynced_bytes = 0
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file. What was not synced may be lost: the one who minds calls ``sync``, and is told."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def read_record(file: BinaryIO, offset: int) -> StoredBatch | None:

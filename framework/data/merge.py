@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from framework.config.schema import Config
+from framework.data.beginning import train_tokenizer
 from framework.data.corpus_writer import CorpusWriter, changed_text
 from framework.data.documents import SourceFingerprint, read_ahead
 from framework.data.journal import Journal
@@ -46,9 +47,18 @@ def merge_parts(
         fingerprint = writer.finish()
     finally:
         writer.abort()
-    if newer_files(config, parts.plan_path.stat().st_mtime) and fingerprint_of_text(config) != fingerprint:
-        raise changed_text("the parts were begun", parts.shards_dir)
+    if newer_files(config, parts.plan_path.stat().st_mtime):
+        _refuse_changed_text(config, parts, plan, fingerprint)
     return fingerprint
+
+
+def _refuse_changed_text(config: Config, parts: PartsFolder, plan: PartsPlan, fingerprint: str) -> None:
+    """Compares by content: what the parts have read, and what the tokenizer was learnt from before."""
+    is_same = fingerprint_of_text(config) == fingerprint
+    if is_same and config.tokenizer.kind == "train_bpe":
+        is_same = train_tokenizer(config, None).fingerprint == plan.tokenizer_fingerprint
+    if not is_same:
+        raise changed_text("the parts were begun", parts.shards_dir)
 
 
 def _load_done(parts: PartsFolder, number: int) -> PartDone:

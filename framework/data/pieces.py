@@ -9,6 +9,7 @@ from functools import partial
 from framework.config.schema import Config
 from framework.data.cut import runs_of_files
 from framework.data.documents import TextDocument, hashed
+from framework.data.hub import open_hub_shards
 from framework.data.manifest import SPLITS, Split
 from framework.data.sources import (
     FILE_SOURCES,
@@ -16,8 +17,8 @@ from framework.data.sources import (
     has_validation_source,
     open_documents,
     open_files,
-    open_hub_shards,
     source_files,
+    without_blank,
 )
 
 
@@ -77,7 +78,9 @@ def _of_files(config: Config, sources: list[Split], parts: int) -> list[Piece]:
 
 def _of_hub(config: Config, source: Split) -> Iterator[Piece]:
     def open_shard(open_texts: Callable[[], Iterator[str]], number: int, meter: ReadMeter) -> Iterator[TextDocument]:
-        return hashed(open_texts(), config, source, f"the {source} text's shard {number}")
+        return hashed(without_blank(open_texts()), config, source, f"the {source} text's shard {number}")
 
-    for number, open_texts in enumerate(open_hub_shards(config, source)):
+    data = config.data
+    split = data.hub_validation_split if source == "validation" else data.hub_split
+    for number, open_texts in enumerate(open_hub_shards(data, split)):
         yield Piece(1, partial(open_shard, open_texts, number))

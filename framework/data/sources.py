@@ -22,25 +22,20 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from framework.config.schema import Config, DataConfig
+from framework.data.hub import read_hub
 from framework.data.manifest import Split
+from framework.data.rows import missing_field, text_of_row
 from framework.errors import SourceError
-
-if TYPE_CHECKING:
-    import datasets
 
 EMBEDDED_DOCUMENTS = 20_000
 EMBEDDED_SEED = 0
 """The built-in corpus is one fixed corpus: ``seed`` changes what is learnt from it, not what stands in it."""
 MAX_DOCUMENT_CHARACTERS = 256 * 1024 * 1024
 """More text than this without a separator is no document but a wrong ``data.separator``."""
-
-HUB_ROW_RUNS = 1024
-"""A hub data set that was saved to disk has rows instead of shards: it is opened in so many runs of them."""
 
 _CHUNK_BYTES = 256 * 1024
 _SUFFIXES = {
@@ -77,7 +72,7 @@ def open_documents(config: Config, split: Split, meter: ReadMeter | None = None)
         raise ValueError("there is no separate validation text: take a fraction of the training text")
     data = config.data
     documents = _open(config, split, meter or ReadMeter())
-    kept = _without_blank(documents)
+    kept = without_blank(documents)
     limited = itertools.islice(kept, data.documents) if data.documents is not None else kept
     return _refuse_empty(limited, _described(data, split))
 
@@ -95,7 +90,7 @@ def open_text(path: str, separator: str, *, key: str) -> Iterator[str]:
     """
     files = _find_files("text", path, key)
     documents = _read_text(files, DataConfig(source="text", separator=separator), ReadMeter())
-    return _refuse_empty(_without_blank(documents), f"{key} {path}")
+    return _refuse_empty(without_blank(documents), f"{key} {path}")
 
 
 def has_validation_source(config: Config) -> bool:
@@ -135,28 +130,7 @@ def open_files(config: Config, files: Sequence[Path], meter: ReadMeter) -> Itera
     Raises:
         SourceError: as ``open_documents``.
     """
-    return _without_blank(_READERS[config.data.source](files, config.data, meter))
-
-
-def open_hub_shards(config: Config, split: Split) -> list[Callable[[], Iterator[str]]]:
-    """Opens each of a hub data set's own shards; one after the other they give the documents of ``open_documents``.
-
-    ``data.documents`` is not looked at.
-
-    Raises:
-        SourceError: as ``open_documents``.
-    """
-    data = config.data
-    name = data.hub_validation_split if split == "validation" else data.hub_split
-    rows = _open_hub(data, name)
-    shards = rows.num_shards if hasattr(rows, "num_shards") else min(HUB_ROW_RUNS, len(rows))
-
-    def open_shard(index: int) -> Iterator[str]:
-        described = f"data.path {data.path}, split {name}, shard {index}"
-        shard = _iterate_hub(rows.shard(shards, index, contiguous=True), described)
-        return _without_blank(_texts_of_hub(shard, data.text_field, described))
-
-    return [partial(open_shard, index) for index in range(shards)]
+    return without_blank(_READERS[config.data.source](files, config.data, meter))
 
 
 def _open(config: Config, split: Split, meter: ReadMeter) -> Iterator[str]:
@@ -170,7 +144,7 @@ def _open(config: Config, split: Split, meter: ReadMeter) -> Iterator[str]:
 
         return generate_stories(data.documents or EMBEDDED_DOCUMENTS, seed=EMBEDDED_SEED)
     if data.source == "hub":
-        return _read_hub(data, data.hub_validation_split if split == "validation" else data.hub_split)
+        return read_hub(data, data.hub_validation_split if split == "validation" else data.hub_split)
     return _open_of_plugin(config, split)
 
 
@@ -217,7 +191,8 @@ def _described(data: DataConfig, split: Split) -> str:
     return f"data.path {data.path}" if data.path else f"data.source {data.source}"
 
 
-def _without_blank(documents: Iterator[str]) -> Iterator[str]:
+def without_blank(documents: Iterator[str]) -> Iterator[str]:
+    """Leaves out documents of white space alone, as ``open_documents`` does."""
     return (document for document in documents if document and not document.isspace())
 
 
@@ -361,7 +336,7 @@ def _read_jsonl(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> It
     for file in files:
         for number, line in enumerate(_split_lines(file, data, meter), start=1):
             if line and not line.isspace():
-                yield _text_of_row(_parse_line(line, file, number), data.text_field, f"{file}:{number}")
+                yield text_of_row(_parse_line(line, file, number), data.text_field, f"{file}:{number}")
 
 
 def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:
@@ -375,26 +350,6 @@ def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:
             fix='write one object a line, such as {"text": "..."}',
         )
     return row
-
-
-def _text_of_row(row: dict[str, Any], field: str, where: str) -> str:
-    if field not in row:
-        raise _missing_field(field, list(row), where)
-    text = row[field]
-    if not isinstance(text, str):
-        found = "null" if text is None else f"a {type(text).__name__}"
-        raise SourceError(
-            f"{where}: field {field!r} is {found}, not text", fix="correct or remove that row, or set data.text_field"
-        )
-    return text
-
-
-def _missing_field(field: str, present: Sequence[str], where: str) -> SourceError:
-    near = difflib.get_close_matches(field, present, n=1, cutoff=0.0)
-    return SourceError(
-        f"{where}: no field {field!r} (there: {', '.join(present) or 'none'})",
-        fix=f"set data.text_field={near[0]}" if near else "name a file that has the field",
-    )
 
 
 def _read_csv(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> Iterator[str]:
@@ -413,7 +368,7 @@ def _read_csv(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> Iter
 def _texts_of_rows(rows: Any, field: str, file: Path) -> Iterator[str]:
     header: list[str] = next((row for row in rows if row), [])
     if field not in header:
-        raise _missing_field(field, header, str(file))
+        raise missing_field(field, header, str(file))
     column = header.index(field)
     for row in rows:
         if not row:  # an empty line
@@ -445,7 +400,7 @@ def _texts_of_parquet(raw: BinaryIO, file: Path, field: str, meter: ReadMeter) -
             for batch in parquet.iter_batches(batch_size=1024, row_groups=[group], columns=[field]):
                 for text in batch.column(0).to_pylist():
                     row += 1
-                    yield _text_of_row({field: text}, field, f"{file}, row {row}")
+                    yield text_of_row({field: text}, field, f"{file}, row {row}")
             meter.read_bytes += size // parquet.num_row_groups
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
@@ -456,7 +411,7 @@ def _refuse_odd_column(schema: Any, field: str, file: Path) -> None:
     import pyarrow
 
     if field not in schema.names:
-        raise _missing_field(field, schema.names, str(file))
+        raise missing_field(field, schema.names, str(file))
     kind = schema.field(field).type
     value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     if not (
@@ -475,56 +430,3 @@ _READERS: dict[str, Callable[[Sequence[Path], DataConfig, ReadMeter], Iterator[s
     "csv": _read_csv,
     "parquet": _read_parquet,
 }
-
-# --- The Hugging Face hub ---
-
-
-def _read_hub(data: DataConfig, split: str | None) -> Iterator[str]:
-    described = f"data.path {data.path}, split {split}"
-    return _texts_of_hub(_iterate_hub(_open_hub(data, split), described), data.text_field, described)
-
-
-def _texts_of_hub(rows: Iterator[dict[str, Any]], field: str, described: str) -> Iterator[str]:
-    number = 0
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except Exception as error:  # network, parsing, decompression: a dozen classes with one meaning here
-            raise _hub_refusal(f"{described} breaks off after row {number}", error) from error
-        number += 1
-        yield _text_of_row(row, field, f"{described}, row {number}")
-
-
-def _iterate_hub(rows: Iterable[dict[str, Any]], described: str) -> Iterator[dict[str, Any]]:
-    try:
-        return iter(rows)
-    except Exception as error:  # as in opening it
-        raise _hub_refusal(f"{described} cannot be opened", error) from error
-
-
-def _open_hub(data: DataConfig, split: str | None) -> datasets.Dataset | datasets.IterableDataset:
-    import datasets
-
-    assert data.path  # checked with the config
-    folder = Path(data.path).expanduser()
-    try:
-        if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
-            stored = datasets.load_from_disk(str(folder))  # what Dataset.save_to_disk wrote
-            rows = stored[split] if isinstance(stored, datasets.DatasetDict) else stored
-        else:
-            name = str(folder) if folder.is_dir() else data.path
-            rows = datasets.load_dataset(name, data.hub_config, split=split, streaming=True)
-    except Exception as error:  # not found, offline, gated, unknown split or configuration, malformed files
-        raise _hub_refusal(f"data.path {data.path}, split {split} cannot be opened", error) from error
-    return rows
-
-
-def _hub_refusal(what: str, error: Exception) -> SourceError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return SourceError(
-        f"{what}: {reason}",
-        fix="check data.path, data.hub_config, data.hub_split and the network, or download it and name its files by "
-        "data.source=parquet or jsonl",
-    )

@@ -508,6 +508,22 @@ def test_a_text_that_changes_before_the_merge_is_refused(tmp_path: Path, files: 
     assert all_bytes(tmp_path / "shards") == all_bytes(tmp_path / "alone")
 
 
+def test_a_text_that_changes_after_the_tokenizer_is_refused(tmp_path: Path, files: dict[str, Any]) -> None:
+    """All parts have read the new text: only the tokenizer tells that it is not the one that they were begun with."""
+    config = make_config(tmp_path / "shards", **files)
+
+    def interrupt(*, phase: str, **_: Any) -> None:
+        if phase == "part":
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        prepare_part(config, PartNumber(1, 2), progress=interrupt)
+    PartsFolder(tmp_path / "shards").log(1).unlink()
+    change(Path(files["path"]) / "4.txt")
+    with pytest.raises(ShardError, match="the text has changed since the parts were begun"):
+        do_parts(config, [1, 2], 2)
+
+
 def test_an_interrupted_part_whose_text_has_changed_is_refused(tmp_path: Path, text: dict[str, Any]) -> None:
     config = make_config(tmp_path / "shards", **text)
     do_parts(config, [1], 2)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -192,10 +191,7 @@ class PartsFolder:
         )
 
     def remove(self) -> None:
-        """Removes the folder, the plan last; what cannot be removed is left: nobody needs it."""
-        for file in sorted(self.path.glob("part-*")):
-            with suppress(OSError):
-                file.unlink()
+        """Removes the folder; what cannot be removed is left: once there is a manifest, nobody needs it."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def damaged(self, number: int, what: str) -> ShardError:

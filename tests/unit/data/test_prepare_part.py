@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,30 @@ def test_what_a_merge_killed_behind_its_manifest_leaves_is_removed(
         do_parts(config, [1], 2)
     assert all_bytes(tmp_path / "shards") == before
     assert not (tmp_path / "shards" / PARTS_FOLDER).exists()
+
+
+def test_the_command_says_what_a_part_has_done_and_what_is_missing(
+    tmp_path: Path, text: dict[str, Any], run_cli: Callable[..., Any]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(make_values(tmp_path / "shards", **text)))
+    refused = run_cli("prepare", config, "--part", "5/4")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--part 5/4: parts are counted from 1 to 4" in refused.last_line
+    assert not (tmp_path / "shards").exists()
+    first = run_cli("prepare", config, "data.shard_tokens=5000", "--part", "2/3")
+    assert first.code == 0
+    assert "part 2/3: tokenizing" in first.err
+    assert "part 2/3: " in first.out
+    assert f"not finished yet: part 1/3 and 1 more; the last one merges, or: zerostream prepare {config}" in first.out
+    second = json.loads(run_cli("prepare", config, "data.shard_tokens=5000", "--part", "3/3", "--json").out)
+    assert (second["part"], second["missing_parts"], second["is_merged"]) == (3, [1], False)
+    last = json.loads(run_cli("prepare", config, "data.shard_tokens=5000", "--part", "1/3", "--json").out)
+    assert (last["missing_parts"], last["is_merged"]) == ([], True)
+    alone = json.loads(run_cli("prepare", config, "data.shard_tokens=5000", "--json").out)
+    assert {key: last[key] for key in alone if key != "seconds"} == {
+        key: alone[key] for key in alone if key != "seconds"
+    }
 
 
 # --- Killed ---

@@ -204,7 +204,7 @@ class PartsFolder:
     def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             values = json.loads(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise self._damaged(path, error) from None

@@ -53,7 +53,7 @@ def prepare(config: Config, *, progress: PrepareProgress | None = None) -> Shard
     settings = shard_settings(config, pretrained)
     finished = finished_manifest(config, folder, settings)
     if finished is not None:
-        remove_merged_parts(folder)
+        remove_leftovers(folder)
         return finished
     refuse_odd_folder(folder, settings)
     mergeable_plan(folder, settings)
@@ -89,10 +89,10 @@ def made_folder(folder: Path) -> Iterator[None]:
                 folder.rmdir()  # which succeeds only where nothing was written
 
 
-def remove_merged_parts(folder: Path) -> None:
-    """Removes what is left of the parts where a merge was killed behind its manifest; if that cannot be, it stays."""
+def remove_leftovers(folder: Path) -> None:
+    """Removes the parts and the lock where a process was killed behind its manifest; if that cannot be, they stay."""
     parts = PartsFolder(folder)
-    if parts.path.exists():
+    if parts.path.exists() or (folder / LOCK_NAME).exists():
         with suppress(ShardError, StorageError), only_one_writer(folder / LOCK_NAME, refusal=busy(folder)):
             parts.remove()
 

@@ -26,7 +26,7 @@ from framework.data.part_beginning import PartBeginning
 from framework.data.part_log import PartLog
 from framework.data.parts_folder import PartDone, PartsFolder, PieceRead
 from framework.data.pieces import Piece, text_pieces
-from framework.data.prepare import LOCK_NAME, busy, made_folder, prepare_locked, remove_merged_parts
+from framework.data.prepare import LOCK_NAME, busy, made_folder, prepare_locked, remove_leftovers
 from framework.data.prepare_progress import PrepareProgress, Reporter
 from framework.data.refusals import finished_manifest, refuse_missing_split, refuse_odd_folder, refuse_small_disk
 from framework.data.sources import ReadMeter
@@ -71,7 +71,7 @@ def prepare_part(
     settings = shard_settings(config, pretrained)
     finished = finished_manifest(config, folder, settings)
     if finished is not None:
-        remove_merged_parts(folder)
+        remove_leftovers(folder)
         return PartOutcome(part, None, (), finished)
     refuse_odd_folder(folder, settings)
     refuse_missing_split(config)

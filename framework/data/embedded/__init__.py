@@ -12,7 +12,8 @@ How a story is made, from the largest choice to the smallest:
    its color, a place with its hiding spots. They stay the same to the last line.
 3. Beats and phrasing (`grammar.py`): each part is a row of beats, and one of each beat's phrasings is drawn.
 4. Slots: inside a phrasing, inline choices vary the words, and slots take the cast and props, with pronouns
-   and articles that agree.
+   and articles that agree. The two characters are of different gender, and mostly a name stands where a pronoun
+   would do, so that who is meant can be told from few words (docs/experiments.md).
 
 For example, the beat `{hero} looked {spot}. There was {animal.a}! It was [alone and thin|all alone].` becomes
 "Lily looked under the slide. There was a gray kitten! It was all alone."

@@ -21,9 +21,6 @@ SWIM = plot(
 "Come in, the water is [warm|nice]," said {hero.his} {adult}. But {hero} [shook {hero.his} head|did not
     move]. "[It is too deep|I am afraid]," {hero.he} said.
 {hero} put one foot in the water. It was [cold|wet and cold]! {hero.He} [ran|jumped] back to the grass.
-
-"[I will never swim|I cannot do it]," {hero.he} said. {hero.He} sat in the grass and felt [sad|very small].
-The other ducks [laughed and splashed|had fun]. {hero} felt [sad and alone|left out].
 """,
     attempt="""
 Just then, {friend.kind_a} named {friend} looked out of the water. "[Why are you not swimming|Why do you
@@ -76,14 +73,8 @@ FLY = plot(
     {hero} was too [scared|afraid].
 {hero.His} {adult} [flew around the tree|showed {hero.him} how to fly]. "Now you try," {adult.he} said. But
     {hero} [shook {hero.his} head|held on tight].
-
-"What if I fall?" {hero.he} asked. "[My wings are too small|It is so high]!"
-"I cannot fly," said {hero}. "[The ground is too far away|I am too little]."
 """,
     attempt="""
-{hero} [moved|flapped] {hero.his} wings once, but then {hero.he} closed {hero.his} eyes and sat down.
-{hero} tried to jump, but {hero.his} feet did not [move|let go].
-
 A little {friend.kind} named {friend} came to the tree. "[Start small|Try a little jump first]," {friend.he}
     said. "[Jump to this branch|It is just one hop to this branch]."
 {hero.His} {friend.intro} came by. "You do not have to go far," said {friend}. "Just come to [me|this
@@ -145,10 +136,6 @@ It was a big {friend.kind} named {friend}. {friend.He} had a [thorn|sharp thorn]
 {friend} [laughed|shook {friend.his} head]. "You? You are so little!" {friend.he} said. "[What can you
     do|How can you help]?"
 
-"[I may be small|I am little], but I can try," said {hero}. {hero.He} [looked at the foot|sat down by the
-    foot].
-"Small hands are good for small things," said {hero}. "[Please hold still|Do not move]."
-
 {hero} pulled [once|a little], but the thorn did not come out. "[Try again|Please do not stop]," said
     {friend}.
 First, {hero} pulled with one hand. The thorn did not move. Then {hero.he} used both hands.
@@ -160,9 +147,6 @@ First, {hero} pulled with one hand. The thorn did not move. Then {hero.he} used 
 "It does not hurt anymore!" said {friend}. "Thank you, {hero}! [You saved me|You are very brave]."
 {friend} stood up and walked. [It did not hurt.|{friend.He} was so happy.] "I was wrong," {friend.he} said.
     "You are small, but you are [strong|a big help]."
-
-{friend} let {hero} ride on {friend.his} back. {hero} could see [the whole forest|far, far away].
-Then {friend} [picked|found] some sweet berries for {hero}, and they ate them together.
 """,
     ending="""
 {hero} was very proud. {hero.He} learned that even [a small friend can be a big help|the little ones can do

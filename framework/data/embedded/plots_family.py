@@ -31,16 +31,8 @@ BAKING = plot(
     problem="""
 {hero} put [flour|eggs and flour] in a [big|blue] bowl. {friend} put in the milk. They mixed and mixed.
 They put eggs, flour, and milk in a bowl. {hero} [mixed it with a big spoon|mixed and mixed].
-
-But then the bag of flour fell down. [Poof|Puff]! There was flour [everywhere|on the floor and on their
-    noses]!
-Then {friend} knocked over the flour. [Poof|Puff]! They were white from head to toe. What a big mess!
 """,
     attempt="""
-"[Oh no|Oh dear]! We look like [ghosts|two snowmen]," said {hero}. They [laughed|giggled], and then they
-    cleaned the floor.
-They [got a broom and|took a towel and] cleaned up the mess. "We must be more careful," said {friend}.
-
 Then {friend} [tasted it|put a finger in and tasted it]. "[Yuck|Something is wrong]! It is not sweet,"
     {friend.he} said.
 {friend} took a little taste. "[Hmm|Oh], it is not sweet," {friend.he} said. "What did we forget?"
@@ -94,10 +86,6 @@ The next day, {hero} ran to look. [There was nothing there.|There was only dirt.
     too slow]," {hero.he} said.
 """,
     attempt="""
-{hero} tried to sing to the seed. [It did not grow.|Still, nothing happened.] {hero.He} told it a story.
-    Nothing happened.
-{hero} said, "Grow, seed, grow!" [But the seed did not listen.|But nothing came up.]
-
 Then {hero} wanted to dig it up. "[Stop|No]!" said {hero.his} {adult}. "[A seed needs time|The seed is
     sleeping]. Give it water and sun, and wait."
 "[Can I dig it up and look|May I look at it]?" asked {hero}. "No," said {hero.his} {adult}. "If you dig it
@@ -148,9 +136,6 @@ GIFT = plot(
 "My {craft.noun}!" cried {hero}. It went [up, up, and away|over the fence and down the hill].
 """,
     attempt="""
-{hero} and {friend} ran after it. They ran past [the big tree|the red house], but the wind was faster.
-They ran and ran. {friend} [jumped|tried to catch it], but {friend.he} missed.
-
 Then it fell into [a puddle|some mud]. {hero} picked it up. It was [wet and dirty|all wet]. {hero.He}
     started to cry.
 At last, it landed in [a puddle|the mud]. "[Oh no, it is ruined|Look at it now]," said {hero}, and {hero.he}
@@ -200,14 +185,6 @@ But then a big, dark cloud came. Drip, drop! It started to rain.
 Then {hero} felt something wet on {hero.his} nose. Drip, drop! It was rain!
 """,
     attempt="""
-First, they sat under a [small tree|bush]. But the rain came through the leaves, and they got wet.
-First, they held the {blanket} over their heads. But the wind [blew it away|was too strong], and they had to
-    run after it.
-
-"Our picnic is [over|ruined]," said {hero}. {hero.He} was [very sad|almost crying].
-"I wanted to have a picnic so much," said {hero} with [a sad face|tears in {hero.his} eyes]. "[It is not
-    fair|Now we cannot]."
-
 "We have to go home," said {hero}'s {adult}. They [put everything in the bag|took the food] and ran home.
 They took all the food and ran to the house. [They were wet from head to toe.|Splash, splash went their feet.]
 """,
@@ -255,9 +232,6 @@ Then {hero} looked up. {hero.He} could not see {hero.his} {adult} [anywhere|anym
     scared|very afraid].
 """,
     attempt="""
-"{adult.call}! Where are you?" {hero} called. But it was too loud, and nobody [heard|answered].
-{hero} called and called, but there was [so much noise|no answer].
-
 {hero.He} looked {other_spot}, but {hero.his} {adult} was not there. [A tear ran down {hero.his}
     face.|{hero.He} wanted to cry.]
 First, {hero} wanted to run. Then {hero.he} remembered what {hero.his} {adult} had said. "[If you are lost,

@@ -27,14 +27,8 @@ DARK = plot(
     problem="""
 Then {hero} saw something [big|dark] in the corner. [It looked like a monster!|It had long arms!]
 In the corner, {hero} saw a [big|dark] shape. [It looked like a bear!|It did not move at all.]
-
-{hero} hid under [the blanket|the covers]. {hero.His} heart went thump, thump, thump.
-{hero.He} pulled the blanket over {hero.his} head. "[Go away|Please go away]," {hero.he} whispered.
 """,
     attempt="""
-{hero} closed {hero.his} eyes and counted to ten. But when {hero.he} looked again, the shape was still there.
-{hero} tried to sing a little song, but {hero.his} voice was too small. The shape was still there.
-
 "[Help|Come quick]!" {hero} called. {hero.His} {adult} came [right away|into the room]. "What is wrong?"
     {adult.he} asked.
 At last, {hero} called {hero.his} {adult}, who came and [sat down on the bed|held {hero.his} hand]. "What is
@@ -51,11 +45,6 @@ Click! The light went on. {hero} looked at the corner. There was no monster, onl
 
 {hero} started to laugh. "[It was just|I was afraid of] my {shape.noun}!" {hero.he} said.
 "Oh! It is only my {shape.noun}!" said {hero}. They both [laughed|giggled].
-
-{hero.His} {adult} put a small lamp next to the bed. [It looked like a little moon.|It made a soft, warm
-    light.]
-"[The dark can play tricks on us|Things look different in the dark]," said {hero.his} {adult}. {adult.He}
-    gave {hero.him} a little lamp.
 """,
     ending="""
 {hero} lay down and looked at the {shape.noun}. "[Good night|Sleep well]," {hero.he} said to it. Soon
@@ -86,15 +75,8 @@ SPILL = plot(
 Then {hero} [hit|bumped] the table. The cup fell over. [Crash|Splash]! The {drink} went all over the floor.
 But {hero.his} arm hit the cup. [Crash|Splash]! The {drink} was [on the table, on the chair, and on the
     floor|everywhere].
-
-"Oh no, what a mess!" {hero} said. {hero.He} did not want {hero.his} {adult} to be [angry|mad].
-{hero} looked at the mess. {hero.He} was afraid that {hero.his} {adult} would be [angry|mad].
 """,
     attempt="""
-{hero} tried to hide the mess under a [towel|little rug]. But the {drink.noun} came out [on all sides|from
-    under it].
-First, {hero} tried to clean it with {hero.his} [socks|sleeve]. But that made the mess even bigger.
-
 Then {hero.his} {adult} came in. "[Who did this|What happened here]?" {adult.he} asked. "The dog did it,"
     said {hero}.
 {hero.His} {adult} came into the room. "[Oh my! Who made this mess|How did this happen]?" {adult.he} asked.
@@ -153,11 +135,6 @@ There was some {dish} on {hero.his} plate. "What is this?" {hero.he} asked. "It 
     {friend.him}|did not believe it].
 {friend} ate and ate. "[This is the best|I love it]!" said {friend}. But {hero} still did not want any.
 
-{hero} tried to give it to the cat, but even the cat [walked|ran] away.
-{hero} tried to hide it under the bread, but {hero.his} {adult} saw it.
-{hero} [waited and waited|looked at the food for a long time]. {hero.His} tummy made a [loud|funny] sound.
-    {hero.He} was so hungry!
-
 "I will make you a deal," said {hero.his} {adult}. "[Try one small bite|Eat just one bite]. If you do not
     like it, you can stop."
 "Close your eyes and take one bite," said {friend}. "[One, two, three|I will do it with you]!"
@@ -206,9 +183,6 @@ The sound was so loud that the baby woke up. [Waa, waa|Waa]! The baby cried and 
 {hero} felt [bad|sorry]. {hero.He} gave the baby a toy, but she [threw it down|did not want it].
 "I am sorry," said {hero}. {hero.He} made a funny face, but the baby [cried even more|did not laugh].
 
-{hero.His} {adult} [gave the baby some milk|walked up and down with the baby], but she still cried.
-{hero.His} {adult} [sang to the baby|gave her a bottle], but that did not help.
-
 Then {hero} [had an idea|looked at the {drum.noun}]. What if {hero.he} played very, very softly?
 "[Can I try something?|I have an idea,]" said {hero}. {hero.He} took the {drum.noun} and sat down [by the
     bed|next to the baby].
@@ -247,10 +221,6 @@ ROCKET = plot(
     rocket!"
 """,
     problem="""
-{hero} [drew|painted] stars on the box. {friend} made [buttons|a window] out of paper. It was a fine rocket.
-{friend} [drew|made] big red buttons on the box, and {hero} made a round window. [It looked great!|It was
-    ready to fly.]
-
 "I am the captain," said {hero}. "No, I am the captain!" said {friend}. They [both tried to get in
     first|pushed each other].
 "I will fly it," said {hero}. "[No, me|I want to fly it]!" said {friend}. They both [jumped in at
@@ -260,11 +230,6 @@ Rip! The side of the box [broke|opened]. The rocket fell [down flat|over].
 Then the box went rip! One side was [torn|broken]. They [looked at it|sat on the floor] and were very sad.
 """,
     attempt="""
-"Look what you did!" said {hero}. "You did it!" said {friend}. [They did not look at each other.|{friend}
-    started to cry.]
-"It is your fault," said {friend}. "No, yours," said {hero}. [They were both angry.|They sat far away from
-    each other.]
-
 Then {hero}'s {adult} came in. "[What happened to your rocket|Why is it so quiet in here]?" {adult.he}
     asked. They told {adult.him} everything.
 {hero}'s {adult} saw the broken box. "[A rocket needs a good team|Nobody flies to the moon alone],"

@@ -34,10 +34,6 @@ When Spot saw the water, it [ran away|ran as fast as it could]. {hero} ran after
 Spot [looked at the tub|saw the soap] and ran away. "Come back, Spot!" called {hero}.
 """,
     attempt="""
-Spot ran around the tree and [under the table|over the flowers]. {hero} tried to catch it, but {hero.he}
-    fell [down|in the grass].
-{hero} ran [to the left and to the right|this way and that way], but the dog was too fast.
-
 {hero.His} {adult} came to help. {adult.He} [called Spot|held out {adult.his} arms], but the dog ran right
     between {adult.his} legs!
 "I will help you," said {hero.his} {adult}. {adult.He} tried to catch Spot, but {adult.he} [got mud on
@@ -54,9 +50,6 @@ Then {hero} sat down to think. "[Spot loves to play|Spot likes toys]," {hero.he}
 {hero} washed Spot with [warm water|lots of soap] while it played. [Spot liked it!|Spot was not afraid
     anymore.]
 They washed Spot while it played. Soon there were bubbles [everywhere|on every nose].
-
-Then Spot shook and shook. Water flew everywhere! Now {hero} and {hero.his} {adult} were wet too.
-When Spot came out, it shook its fur. {hero} and {hero.his} {adult} [got all wet|had a bath too]!
 """,
     ending="""
 They all laughed. {hero} [dried Spot with a big towel|hugged {hero.his} clean dog]. Spot was [dry|soft] and
@@ -94,11 +87,6 @@ HUNGRY_ANIMAL = plot(
     looked up with big eyes.
 """,
     attempt="""
-{hero} gave it [a piece of candy|some of {hero.his} candy], but the {animal.noun} did not eat it. "[What
-    does it want|What does it eat]?" {hero.he} asked.
-First, {hero} gave it some [grass|leaves], but it did not eat. "[It does not want that|It wants something
-    else]," {hero.he} said.
-
 "[I think it wants|It needs] {animal.food}," said {hero.his} {adult}. They went to get some.
 "Let's try {animal.food}," said {hero.his} {adult}. "[I have some in my bag|I will get some]."
 """,
@@ -145,15 +133,8 @@ HURT_BIRD = plot(
 The bird tried to fly, but it could not. "[Its wing is hurt|Look at its wing]," said {hero}. "[Poor bird|We
     have to help it]."
 The bird did not fly away. It had a hurt wing. "[Poor little bird|It cannot fly]!" said {hero}.
-
-{friend} wanted to pick it up. "[Wait|Be careful]," said {hero}. "[It is afraid|We must be gentle]."
-The bird was afraid and [tried to hop away|made a sad sound]. "[Do not be scared|We want to help you]," said
-    {hero}.
 """,
     attempt="""
-First, {friend} gave it a [leaf|flower], but the bird [did not eat|closed its eyes].
-First, they looked for its nest, but the nest was [too high|too far up in the tree].
-
 "My {adult} knows what to do," said {hero}. {hero.He} [ran home|went to get {adult.him}], and {friend}
     stayed with the bird.
 "[Stay here|Wait here] with the bird," said {hero}. "I will get my {adult}." And {hero.he} ran [very
@@ -207,11 +188,6 @@ WET_ANIMAL = plot(
 [Then|Soon] {hero.he} heard a small sound {spot}. "{animal.sound}! {animal.sound}!" It was {animal.a}, and
     it was all wet.
 {hero} looked {spot} and saw {animal.a}. It was [wet and cold|shaking in the rain]. "{animal.sound}!" it said.
-
-"[Oh, you poor thing|Poor little one]!" said {hero}. "[Where is your mom|Are you lost]?" The {animal.noun}
-    looked so sad.
-"You are so wet! [You need a dry place|You have to get dry]," said {hero}. The {animal.noun} looked up at
-    {hero.him}.
 """,
     attempt="""
 {hero} wanted to pick it up, but the {animal.noun} was afraid. It ran away and hid [again|under some leaves].
@@ -221,11 +197,6 @@ Then {hero} put {hero.his} {umbrella} on the ground, so the rain could not touch
     {hero} was wet!
 So {hero} sat down in the wet grass and held the {umbrella} over the {animal.noun}. {hero.He} [got very
     wet|did not move].
-
-"[What are you doing|Why are you so wet], {hero}?" asked {hero.his} {adult}. "[The {animal.noun} needs it
-    more than me|I am keeping the {animal.noun} dry]," {hero.he} said.
-"{hero}, [you are all wet|come under a tree]!" called {hero.his} {adult}. "I cannot go. The {animal.noun}
-    needs me," said {hero}.
 """,
     solution="""
 The {animal.noun} was not afraid anymore. It came out and [sat on {hero}'s foot|let {hero} pick it up].

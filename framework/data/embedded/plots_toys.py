@@ -46,10 +46,6 @@ But when it was time to go home, {hero} could not find the {toy}.
 
 First, they looked {other_spot}. [It was not there.|They found only [a rock|a leaf|a stick].|No {toy.noun}!]
 {hero} looked {other_spot}, but the {toy.noun} was not there.
-
-"[Maybe it is gone for good|I will never find it]," {hero} said. "[Keep looking|Do not give up]," said
-    {hero.his} {adult}.
-They looked [high and low|up and down], and they did not give up.
 """,
     solution="""
 Then {hero} saw something {spot}. It was [the|{hero.his}] {toy}!
@@ -95,20 +91,12 @@ BROKEN_TOY = plot(
     accident]."
 "I am so sorry, {hero}," said {friend}. "[I want to help you fix it.|Can we fix it?]"
 
-{friend} tried to push the {toy.part} back on, but it [fell off again|did not stay].
-They tried to fix it with [string|tape], but the {toy.part} [fell off again|did not stay on].
-
 "[Let's|We can] ask your {adult}," said {friend}. {hero} [nodded|dried {hero.his} eyes]. It was a good idea.
 Then {hero} had an idea. "My {adult} can fix [things|anything]!" {hero.he} said.
 """,
     solution="""
 {hero}'s {adult} looked at the {toy.noun}. "[I can fix this|We just need some glue]," {adult.he} said.
 {hero}'s {adult} [got|found] some glue. "You two can help me," {adult.he} said.
-
-{friend} held the {toy.noun} [still|with both hands], and {hero} put glue on the {toy.part}. [They had to
-    wait for a long time.|They waited until it was dry.]
-{hero} held the {toy.part} while {friend} helped with the glue. [Then they waited for it to dry.|They were
-    very careful.]
 
 Soon the {toy} was [as good as new|not broken anymore].
 At last, the {toy} was fixed!
@@ -149,9 +137,6 @@ They both held the {toy.noun}. They pulled [it this way and that way|very hard].
 Then [they both fell down|they fell over]. The {toy.noun} [fell in the mud|landed in a puddle]. [Splash|Plop]!
 The {toy.noun} flew out of their hands and landed in [the mud|a puddle]. [Splash|Plop]!
 
-Now nobody could play with it. {hero} [started to cry|was sad], and {friend} was sad too.
-Now the {toy.noun} was all wet and dirty. {hero} and {friend} [looked at it|stopped shouting].
-
 {hero}'s {adult} came over. "[What is wrong|Why are you so sad]?" {adult.he} asked. "[You can take turns|It
     is more fun when you share]."
 "[Oh my|Oh dear]," said {hero}'s {adult}. "If you fight, nobody can have fun. [Can you take turns|Can you
@@ -161,9 +146,6 @@ Now the {toy.noun} was all wet and dirty. {hero} and {friend} [looked at it|stop
 {hero} thought about it. "I am sorry, {friend}," {hero.he} said. "[You can go first|You can have the first
     turn]."
 {hero} looked at {friend}. "I am sorry I was not nice," {hero.he} said. "Let's [play together|share it]."
-
-They washed the {toy.noun} with water. [Soon it was clean again.|It looked as good as new.]
-{friend} smiled. Together, they [cleaned|washed] the {toy.noun}.
 
 First {friend} played with it, and then {hero} had a turn. They laughed and laughed.
 They took turns [all afternoon|until it was time to go home]. [It was so much fun!|Nobody was sad anymore.]
@@ -202,10 +184,6 @@ Then it landed in a [tall|big] tree and did not come down. {hero} was [sad|upset
 {hero} jumped as high as {hero.he} could, but {hero.he} could not reach it.
 First, {hero} tried to climb the tree. But {hero.he} [was too small|slipped down].
 {hero} [shook the tree|pushed the tree], but the {toy.noun} did not [move|fall].
-
-{friend} [found|got] a long stick. {friend.He} tried to [push|hit] the {toy.noun}, but the stick was too
-    short.
-{friend} threw [a little stick|an old shoe] at it, but {friend.he} missed.
 
 "[What can we do|What do we do now]?" asked {hero}. "[Let's|We can] ask your {adult} for help," said {friend}.
 "I have an idea," said {friend}. "Your {adult} can help us!"
@@ -258,9 +236,6 @@ But the boat went faster and faster. "[Stop, boat|Come back]!" shouted {hero}. I
     {hero.He} slipped and fell down.
 {hero} jumped to catch it, but {hero.he} [missed.|fell into the water. Splash!|slipped in the mud.]
 
-{friend} threw a [stick|stone] in front of it to make it stop. But the boat went around it.
-{friend} tried to stop it with {friend.his} foot, but the boat was too [fast|quick].
-
 "It will be lost!" cried {hero}. "[Not yet|Do not give up]," said {friend}. "[We need to make a wall|Help me
     make a wall]!"
 "My boat is going away," said {hero}, and {hero.he} [almost cried|was very sad]. "Quick, let's make a wall
@@ -273,10 +248,6 @@ They ran very fast and got in front of it. They made a wall out of [stones|stick
 
 [Bump|Plop]! The boat hit the little wall and stopped. "We got it!" {hero} shouted.
 [Bump|Plop]! The boat stopped right at the wall. {hero} picked it up and held it [close|high in the air].
-
-Behind the wall, the water was now a small lake. It was just right for a boat. They played there [until the
-    rain stopped|for a long time].
-"Look, our wall made a lake!" said {friend}. Now the boat could go around and around, and it was never lost.
 """,
     ending="""
 "You had the best idea, {friend}," said {hero}. They were wet and dirty, but they were very happy.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -42,9 +43,13 @@ PLOTS: tuple[Plot, ...] = (
 MAX_STORIES = 5_000_000
 """Most stories one call yields: far below what the plans allow, so repeats stay rare up to the last one."""
 
-MAX_WORDS = 200
-"""Longest story; the rare longer draws are drawn again."""
+MAX_WORDS = 150
+"""Longest story; longer draws are drawn again. So short, a whole story fits into 192 tokens of a vocabulary of 2,048."""
 
+NAMED_SUBJECTS = 0.75
+"""How often a name stands where a pronoun could: every one is practice in calling a character by the same name."""
+
+_SUBJECT_PRONOUN = re.compile(r'\{(hero|friend)\.He\}|(?<=" )\{(hero|friend)\.he\}')
 _ONCE = (*("Once upon a time, there was",) * 4, "Once there was", "There was once")
 _SELF_CONTAINED_WHEN = ("any", "sun", "indoor")  # the other scenes need their weather or hour said first
 
@@ -59,30 +64,22 @@ class Story:
     characters: tuple[Character, ...]
 
 
-def _draw_character(rng: random.Random, kind: str, female: bool, avoid: str = "", role: str = "") -> Character:
+def _draw_character(rng: random.Random, kind: str, female: bool, role: str = "") -> Character:
     if kind in FEMALE_KIND:
         kind = FEMALE_KIND[kind] if female else kind
         names = GIRLS if female else BOYS
     else:
         names = FEMALE_ANIMALS if female else MALE_ANIMALS
-    name = pick(rng, names)
-    while name == avoid:
-        name = pick(rng, names)
-    return Character(name, kind, female, role)
-
-
-def _draw_gender_beside(rng: random.Random, hero: Character) -> bool:
-    # Mostly the other gender: "he" and "she" then say who is meant, which is what a small model has to learn.
-    return hero.female if chance(rng, 0.3) else not hero.female
+    return Character(pick(rng, names), kind, female, role)
 
 
 def _draw_friend(rng: random.Random, plan: Plot, hero: Character) -> Character:
-    female = _draw_gender_beside(rng, hero)
+    female = not hero.female  # "he" and "she" then say who is meant, which is what a small model has to learn
     role = "friend"
     if plan.siblings and hero.is_child and chance(rng, 0.35):
         role = "sister" if female else "brother"
     kind = pick(rng, [kind for kind in plan.friends if hero.is_child or kind != hero.kind])
-    return _draw_character(rng, kind, female, avoid=hero.name, role=role)
+    return _draw_character(rng, kind, female, role)
 
 
 def _opening(rng: random.Random, plan: Plot, hero: Character) -> str:
@@ -106,19 +103,30 @@ def _opening(rng: random.Random, plan: Plot, hero: Character) -> str:
     return tell(rng, plan.scene).replace("{who}", hero.titled)
 
 
+def _name_subjects(rng: random.Random, pattern: str) -> str:
+    """Puts names for most of the pronouns that begin a sentence or say who spoke; never before a friend is introduced."""
+
+    def name(match: re.Match[str]) -> str:
+        who = match[1] or match[2]
+        met = who == "hero" or re.search(r"\{friend(\.intro)?\}", pattern[: match.start()])
+        return f"{{{who}}}" if met and chance(rng, NAMED_SUBJECTS) else match[0]
+
+    return _SUBJECT_PRONOUN.sub(name, pattern)
+
+
 def build_story(rng: random.Random, plan: Plot | None = None) -> Story:
     """Draw one story, of the given plan or of a random one, of at most `MAX_WORDS` words."""
-    story = _draw_story(rng, plan or pick(rng, PLOTS))
+    plan = plan or pick(rng, PLOTS)
+    story = _draw_story(rng, plan)
     while len(story.text.split()) > MAX_WORDS:
-        story = _draw_story(rng, plan or pick(rng, PLOTS))
+        story = _draw_story(rng, plan)
     return story
 
 
 def _draw_story(rng: random.Random, plan: Plot) -> Story:
     hero = _draw_character(rng, pick(rng, plan.heroes), female=chance(rng, 0.5))
     friend = _draw_friend(rng, plan, hero)
-    gender = _draw_gender_beside(rng, hero)
-    adult_name, adult_female = pick(rng, [who for who in plan.grown_ups if who[1] == gender])
+    adult_name, adult_female = pick(rng, [who for who in plan.grown_ups if who[1] != hero.female])
     adult = Character(adult_name, adult_name, adult_female, adult_name)
     slots: dict[str, object] = {"hero": hero, "friend": friend, "adult": adult}
     for slot, pool in plan.props.items():
@@ -127,14 +135,14 @@ def _draw_story(rng: random.Random, plan: Plot) -> Story:
         if isinstance(prop, Place):
             slots["spot"] = pick(rng, prop.spots)
             slots["other_spot"] = pick(rng, [spot for spot in prop.spots if spot != slots["spot"]])
-    paragraphs = [
+    parts = [
         _opening(rng, plan, hero),
         tell(rng, plan.problem),
         tell(rng, plan.attempt),
         tell(rng, plan.solution),
         tell(rng, plan.ending),
     ]
-    pattern = (" " if chance(rng, 0.5) else "\n\n").join(paragraphs)
+    pattern = _name_subjects(rng, " ".join(parts))
     cast = [hero, *plan.extras]
     cast += [friend] if "{friend" in pattern else []
     cast += [adult] if "{adult" in pattern else []

@@ -2,6 +2,7 @@
 
     RUN_DIR/adapter/   adapter_config.json, adapter_model.safetensors     method lora
     RUN_DIR/model/     config.json, model.safetensors, tokenizer          method full
+    .../tfidf.json, .../tfidf.safetensors   what the model answers together with, where it is an ensemble
     .../zerostream.json   which base it belongs to, its classes, and the SHA-256 of all that is beside it and of itself
 
 It is made from the newest checkpoint that verifies, which holds every trained number whole, whatever ranks and stage wrote it.
@@ -22,6 +23,8 @@ from framework.durable import storage_errors, write_durably
 from framework.errors import RunDirError, UserError
 from framework.plugins.lora.classification import CLASSES_FILE
 from framework.plugins.lora.completion import STORED_FILE
+from framework.plugins.lora.options import Pooling
+from framework.plugins.lora.tfidf import NUMBERS_FILE, TERMS_FILE
 from framework.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -45,6 +48,10 @@ class Card:
     """Whether a longer text loses its end; otherwise it is refused."""
     classes: tuple[str, ...]
     class_ages: tuple[float, ...] | None
+    pooling: Pooling
+    ensemble_with: tuple[str, ...]
+    ensemble_weight: float
+    """The model's own, where it answers together with others."""
 
     def refuse_other_base(self, base: Base) -> None:
         """Raises:
@@ -80,6 +87,8 @@ def write_outcome(run_dir: RunDir) -> Path:
         if stored["method"] == "full":
             trained.tokenizer.save_for_transformers(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form
+        for name in (TERMS_FILE, NUMBERS_FILE) if stored.get("ensemble_with") else ():
+            shutil.copyfile(run_dir.path / name, temporary / name)
         files = {file.name: hash_file(file) for file in sorted(temporary.iterdir())}
         card = {**stored, "step": trained.step, "files": files}
         card["sha256"] = _digest_of(card)
@@ -120,6 +129,9 @@ def read_card(folder: Path) -> Card:
             truncates=values["on_long_text"] == "truncate",
             classes=tuple(values.get("classes", ())),
             class_ages=None if values.get("class_ages") is None else tuple(values["class_ages"]),
+            pooling=values.get("pooling", "last"),
+            ensemble_with=tuple(values.get("ensemble_with", ())),
+            ensemble_weight=values.get("ensemble_weight", 1.0),
         )
         files, digest = dict(values["files"]), values["sha256"]
     except (KeyError, TypeError, ValueError) as error:

@@ -290,6 +290,19 @@ def test_an_ensemble_answers_with_the_words_of_its_own_training_rows(
     assert "plugins.lora.pooling mean" in exported.stderr.splitlines()[-1]
 
 
+def test_json_is_one_object_and_an_export_says_what_loads_it(
+    prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers imports deepspeed when it saves a whole model, and that speaks on standard output."""
+    for name in ("DS_ACCELERATOR", "DS_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    run_dir = tmp_path / "run"
+    more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=1", "plugins.lora.method=full"]
+    assert json.loads(zerostream("finetune", prepared[1], *more, "--json").stdout)["status"] == "finished"
+    told = json.loads(zerostream("export", run_dir / "fold-1", tmp_path / "exported", "--json").stdout)
+    assert told["load"].startswith("AutoModelForSequenceClassification.from_pretrained(")
+
+
 def test_prompts_are_continued_by_an_adapter_and_by_its_export(prepared: tuple[Path, Path], tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"ask": f"Tom has {n} hats.", "say": f" {n} hats!"}) + "\n" for n in range(40)))

@@ -48,6 +48,7 @@ class Classification(FineTuning):
     """The recipe of ``task: classification``."""
 
     unit = "examples"
+    loaded_by = "AutoModelForSequenceClassification"
 
     @cached_property
     def _rows(self) -> tuple[LabelledData, tuple[Fold, ...]]:
@@ -286,13 +287,13 @@ class PredictionHook:
             }
             write_durably(recipe.config.run_dir / PREDICTIONS_FILE, json.dumps(values).encode())
         if self._board is not None:
+            from sklearn.metrics import confusion_matrix
+
             from framework.plugins.lora.plots import draw_confusion, figure_to_image
-            from framework.plugins.lora.scores import score
 
             names = recipe.classes.names
-            scores = score(
-                labels, probabilities, classes=names, class_ages=None, ages=None, groups=None, bootstrap_samples=1
-            ).as_dict()
-            self._board.show_image(step, "confusion", figure_to_image(draw_confusion({**scores, "classes": names})))
+            counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(names)))
+            picture = draw_confusion({"confusion": counts, "classes": names})
+            self._board.show_image(step, "confusion", figure_to_image(picture))
 
     def on_finish(self, step: int) -> None: ...

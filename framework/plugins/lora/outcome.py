@@ -16,21 +16,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from framework.checkpoint.manifest import hash_file
 from framework.durable import storage_errors, write_durably
 from framework.errors import RunDirError, UserError
+from framework.plugins.lora.base import Base, read_object
 from framework.plugins.lora.classification import CLASSES_FILE
 from framework.plugins.lora.completion import STORED_FILE
 from framework.plugins.lora.options import Pooling
 from framework.plugins.lora.tfidf import NUMBERS_FILE, TERMS_FILE
 from framework.run_dir import RunDir
 
-if TYPE_CHECKING:
-    from framework.plugins.lora.base import Base
-
 CARD_FILE = "zerostream.json"
+_FIX = "name a folder that fine-tuning wrote"
 FOLDERS = {"lora": "adapter", "full": "model"}
 
 
@@ -105,7 +104,7 @@ def outcome_of(run_dir: RunDir) -> Path:
     if not (folder / CARD_FILE).is_file():
         return write_outcome(run_dir)
     steps = run_dir.checkpoint_steps()  # none are left of a run that was tidied up
-    is_newest = not steps or _read_json(folder / CARD_FILE).get("step") == steps[-1]
+    is_newest = not steps or read_object(folder / CARD_FILE, fix=_FIX).get("step") == steps[-1]
     return folder if is_newest else write_outcome(run_dir)
 
 
@@ -117,7 +116,7 @@ def read_card(folder: Path) -> Card:
     Raises:
         UserError: it is no such folder, or a file of it is missing or has been changed.
     """
-    values = _read_json(folder / CARD_FILE)
+    values = read_object(folder / CARD_FILE, fix=_FIX)
     try:
         card = Card(
             folder=folder,
@@ -156,7 +155,7 @@ def _digest_of(card: Mapping[str, Any]) -> str:
 def _read_stored(run_dir: RunDir) -> dict[str, Any]:
     for name in (CLASSES_FILE, STORED_FILE):
         if (run_dir.path / name).is_file():
-            stored = dict(_read_json(run_dir.path / name))
+            stored = read_object(run_dir.path / name, fix=_FIX)
             if stored.get("method") in FOLDERS:
                 return stored
             raise RunDirError(
@@ -167,13 +166,3 @@ def _read_stored(run_dir: RunDir) -> dict[str, Any]:
         f"{run_dir.path} is no fine-tuned run ({CLASSES_FILE} is missing)",
         fix="name the run_dir of `zerostream finetune`",
     )
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", fix="name a folder that fine-tuning wrote") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no JSON object", fix="name a folder that fine-tuning wrote")
-    return values

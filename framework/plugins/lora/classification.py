@@ -145,7 +145,7 @@ class Classification(FineTuning):
                 smoothing=options.ordinal_smoothing,
             )
         return SequenceClassifier(
-            self.adapt(classifier), pad_id, targets, pooling=options.pooling, language_model=language_model
+            self.adapt(classifier, used_from), pad_id, targets, pooling=options.pooling, language_model=language_model
         )
 
     def whole(self, model: LossModel) -> nn.Module:

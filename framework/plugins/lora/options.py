@@ -201,6 +201,9 @@ class LoraOptions(Section):
     """`lora` trains adapters and, for `classification`, the head; the base stays as it is. `full` trains all weights."""
     adapter: AdapterOptions = AdapterOptions()
     """For `lora`."""
+    quantization: Literal["none", "nf4"] = "none"
+    """For `lora`: `nf4` holds the base's projections in 4 bits while adapters are trained on them (QLoRA, Dettmers et al. 2023,
+    arXiv:2305.14314); needs bitsandbytes."""
     data: LabelledDataOptions = LabelledDataOptions()
     """For `classification`."""
     prompts: PromptDataOptions | None = None
@@ -236,6 +239,14 @@ class LoraOptions(Section):
                 if getattr(self, key) != type(self).model_fields[key].default:
                     instead = "prompts" if key == "data" else "task classification"
                     raise ValueError(f"{key} is given, but task causal_lm does not read it; use {instead}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_trained_is_whole(self) -> Self:
+        if self.quantization != "none" and self.method == "full":
+            raise ValueError(
+                f"quantization {self.quantization!r} is given, but method full trains those weights; use method lora"
+            )
         return self
 
     @model_validator(mode="after")

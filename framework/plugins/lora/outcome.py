@@ -47,6 +47,8 @@ class Card:
     """Whether a longer text loses its end; otherwise it is refused."""
     classes: tuple[str, ...]
     class_ages: tuple[float, ...] | None
+    quantization: str
+    """Of the base, while the adapter was trained on it."""
     pooling: Pooling
     ensemble_with: tuple[str, ...]
     ensemble_weight: float
@@ -128,6 +130,7 @@ def read_card(folder: Path) -> Card:
             truncates=values["on_long_text"] == "truncate",
             classes=tuple(values.get("classes", ())),
             class_ages=None if values.get("class_ages") is None else tuple(values["class_ages"]),
+            quantization=values.get("quantization", "none"),
             pooling=values.get("pooling", "last"),
             ensemble_with=tuple(values.get("ensemble_with", ())),
             ensemble_weight=values.get("ensemble_weight", 1.0),

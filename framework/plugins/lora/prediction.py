@@ -174,6 +174,11 @@ def _load(card: Card, base_folder: Path | None) -> tuple[SequenceClassifier, Tok
         card.refuse_other_base(base)
         tokenizer = base.tokenizer
         model = build_classifier(base.load(), len(card.classes), tokenizer.end_of_text_id)
+        if card.quantization != "none":
+            from framework.plugins.lora.quantization import refuse_missing_bitsandbytes, round_to_nf4
+
+            refuse_missing_bitsandbytes()
+            round_to_nf4(model)
         transformer = load_adapter(model, card.folder)
     classifier = SequenceClassifier(
         transformer, tokenizer.end_of_text_id, torch.eye(len(card.classes)), pooling=card.pooling

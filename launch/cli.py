@@ -236,15 +236,19 @@ def export(
     step: StepOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a Hugging Face folder: AutoModelForCausalLM and AutoTokenizer load it and give the same logits."""
+    """Write a Hugging Face folder: AutoModelForCausalLM and AutoTokenizer load it and give the same logits.
+
+    A fine-tuned classifier is loaded by AutoModelForSequenceClassification.
+    """
+    from framework.train.preflight import recipe_of
     from framework.train.trained import export as export_trained
     from framework.train.trained import load_trained
 
     trained = load_trained(run_dir, step)
     export_trained(trained, folder)
+    loaded_by = recipe_of(trained.config).loaded_by
     print_report(
-        {"folder": str(folder), "step": trained.step, "load": f"AutoModelForCausalLM.from_pretrained({str(folder)!r})"},
-        as_json,
+        {"folder": str(folder), "step": trained.step, "load": f"{loaded_by}.from_pretrained({str(folder)!r})"}, as_json
     )
 
 

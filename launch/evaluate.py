@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framework.errors import ShardError, StorageError, UserError
+from framework.run_dir import RunDir
 from launch.report import print_report, print_table
 
 if TYPE_CHECKING:
@@ -92,18 +94,28 @@ def run_evaluate(options: EvaluateOptions, *, as_json: bool) -> None:
 
 
 def _evaluate_labelled(options: EvaluateOptions, *, as_json: bool) -> None:
-    from framework.plugins.registry import installed_plugins
-
     for name in ("step", "shards", *_SECTIONS):
         if getattr(options, name):
             raise UserError(f"--labelled is given beside {_flag(name)}", fix="ask for one after the other")
-    scoring = [plugin for plugin in installed_plugins().values() if plugin.evaluate_labelled is not None]
-    if not scoring:
-        raise UserError("no installed plugin scores labelled rows", fix="install zerostream with its extra lora")
-    assert scoring[0].evaluate_labelled is not None
     assert options.labelled is not None
-    result, text = scoring[0].evaluate_labelled(options.run_dir, options.labelled)
+    result, text = _scoring_plugin(options.run_dir)(options.run_dir, options.labelled)
     print(json.dumps({"run_dir": str(options.run_dir), **result}, ensure_ascii=False) if as_json else text)
+
+
+def _scoring_plugin(run_dir: Path) -> Callable[[Path, Path], tuple[Mapping[str, Any], str]]:
+    """Of the plugin that trained the run, or the runs below its folder, as the folds of a cross-validation are."""
+    from framework.plugins.registry import active_plugins
+    from framework.train.preflight import read_run_config
+
+    below = sorted(path.parent for path in run_dir.glob(f"*/{RunDir(run_dir).config.name}"))
+    first = run_dir if RunDir(run_dir).config.is_file() or not below else below[0]
+    for active in active_plugins(read_run_config(first)):
+        if active.plugin.evaluate_labelled is not None:
+            return active.plugin.evaluate_labelled
+    raise UserError(
+        f"--labelled: {first} was trained without a plugin that scores labelled rows",
+        fix="name a run of `zerostream finetune`, or leave --labelled out",
+    )
 
 
 # --- What is asked for ---

@@ -106,6 +106,11 @@ class CheckpointReader(FragmentReader):
         """The parameters of which there are numbers of this kind."""
         return {name for each, name in self._pieces if each == kind}
 
+    def size(self, kind: str, name: str) -> int:
+        """Elements of the whole parameter."""
+        first, tensor = self._pieces[kind, name][-1]
+        return int(first + tensor.get_shape()[0])
+
     def read(self, kind: str, name: str, start: int, count: int) -> torch.Tensor:
         """As ``FragmentReader.read``."""
         pieces = self._pieces.get((kind, name), [])

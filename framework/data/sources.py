@@ -277,7 +277,7 @@ def _decode_chunks(file: Path, encoding: str, meter: ReadMeter) -> Iterator[str]
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeError as error:
-            raise _undecodable(file, encoding, position, error) from None
+            raise undecodable(file, encoding, position, error) from None
         yield newlines.decode(text, final=not chunk)
 
 
@@ -286,14 +286,23 @@ def _decoder(encoding: str) -> codecs.IncrementalDecoder:
         name = codecs.lookup(encoding).name
         return codecs.getincrementaldecoder("utf-8-sig" if name == "utf-8" else name)("strict")
     except LookupError:
-        near = difflib.get_close_matches(encoding, ["utf-8", "utf-16", "latin-1", "cp1252", "ascii"], n=1)
-        raise SourceError(
-            f"data.encoding {encoding!r} is not an encoding",
-            fix=f"write data.encoding={near[0] if near else 'utf-8'}",
-        ) from None
+        raise unknown_encoding(encoding) from None
 
 
-def _undecodable(file: Path, encoding: str, position: int, error: UnicodeError) -> SourceError:
+def unknown_encoding(encoding: str, key: str = "data.encoding") -> SourceError:
+    """The refusal of an encoding that Python does not know."""
+    near = difflib.get_close_matches(encoding, ["utf-8", "utf-16", "latin-1", "cp1252", "ascii"], n=1)
+    return SourceError(f"{key} {encoding!r} is not an encoding", fix=f"write {key}={near[0] if near else 'utf-8'}")
+
+
+def undecodable(
+    file: Path, encoding: str, position: int, error: UnicodeError, key: str = "data.encoding"
+) -> SourceError:
+    """The refusal of a file that is not in its encoding.
+
+    Args:
+        position: bytes of the file that had been read when it was noticed.
+    """
     where = "a byte"
     if isinstance(error, UnicodeDecodeError):
         # error.object ends where the chunk ends, and begins with what the decoder still held of the one before.
@@ -301,7 +310,7 @@ def _undecodable(file: Path, encoding: str, position: int, error: UnicodeError) 
         where = f"byte {offset} (0x{error.object[error.start]:02x})"
     return SourceError(
         f"{file}: {where} is not {encoding}",
-        fix="repair or convert the file, or set data.encoding to the text's encoding, such as data.encoding=cp1252",
+        fix=f"repair or convert the file, or set {key} to the text's encoding, such as {key}=cp1252",
     )
 
 
@@ -336,10 +345,15 @@ def _read_jsonl(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> It
     for file in files:
         for number, line in enumerate(_split_lines(file, data, meter), start=1):
             if line and not line.isspace():
-                yield text_of_row(_parse_line(line, file, number), data.text_field, f"{file}:{number}")
+                yield text_of_row(parse_json_line(line, file, number), data.text_field, f"{file}:{number}")
 
 
-def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:
+def parse_json_line(line: str, file: Path, number: int) -> dict[str, Any]:
+    """The object of one line.
+
+    Raises:
+        SourceError: it is none.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-os.environ.setdefault("DS_LOG_LEVEL", "warning")
-
 import deepspeed
+import torch
 from deepspeed.utils import logger as deepspeed_logger
 
 from framework.config.batch import BatchPlan

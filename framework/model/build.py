@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any
 
 import torch
@@ -118,6 +119,12 @@ def _refuse_unknown_architecture(architecture: str) -> None:
         f"model.architecture {architecture!r} is no causal language model of transformers or of an active plugin",
         fix=f"write {near[0]!r}, or name the plugin that brings it under `plugins`",
     )
+
+
+def count_elements(parameter: nn.Parameter) -> int:
+    """Numbers in a parameter; one that bitsandbytes has packed holds two of them a byte, and remembers its shape."""
+    packed = getattr(parameter, "quant_state", None)
+    return parameter.numel() if packed is None else math.prod(packed.shape)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -78,6 +78,8 @@ class Recipe(ABC):
     """What a target is: what speed is counted in."""
     data_kind = "data"
     """What the data is made of, for messages."""
+    loaded_by = "AutoModelForCausalLM"
+    """transformers' class that loads what is exported of such a run."""
     restore_data_fix = "give it the data that it began with"
     """What to do when a run is started with other data than it began with."""
 

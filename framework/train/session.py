@@ -19,7 +19,7 @@ from framework.failpoints import failpoint
 from framework.metrics.console import Console, format_seconds
 from framework.metrics.hardware import describe_environment, peak_flops, training_flops_per_token
 from framework.metrics.records import read_json_lines
-from framework.model.build import count_parameters
+from framework.model.build import count_elements, count_parameters
 from framework.model.loss_model import LossModel
 from framework.plugins.interface import Hook
 from framework.plugins.registry import active_plugins
@@ -130,7 +130,7 @@ class _ModelSize:
 
     def __init__(self, config: Config, model: LossModel) -> None:
         self.trainable = count_parameters(model)
-        self.parameters = sum(parameter.numel() for parameter in model.parameters())
+        self.parameters = sum(map(count_elements, model.parameters()))
         embeddings = _look_up_parameters(model)
         self.flops_per_token = training_flops_per_token(
             self.parameters,

@@ -191,7 +191,7 @@ def evaluate_text(trained: Trained, text: Corpus) -> dict[str, str | float]:
 
 
 def export(trained: Trained, folder: Path) -> None:
-    """Writes a folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load, with the same logits in float32.
+    """Writes a folder that the recipe's ``loaded_by`` and ``AutoTokenizer`` load, with the same logits in float32.
 
     Raises:
         UserError: the folder holds something already.

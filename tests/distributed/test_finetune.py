@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -22,8 +23,11 @@ from framework.checkpoint.manifest import verify
 from framework.engine import WEIGHT
 from framework.metrics.records import read_json_lines
 from framework.plugins.lora.blurbs import generate_blurbs
+from framework.plugins.lora.options import LabelledDataOptions
 from framework.plugins.lora.outcome import write_outcome
 from framework.plugins.lora.prediction import load_classifier
+from framework.plugins.lora.splits import load_folds
+from framework.plugins.lora.tfidf import fit_tfidf
 from framework.run_dir import RunDir
 from tests.conftest import ROOT
 from tests.distributed.conftest import ENGINES, Runs, engine_overrides, start_ranks
@@ -38,6 +42,8 @@ VARIANTS = {
     "recomputed": ["engine.activation_checkpointing=true"],
     "weighted": ["plugins.lora.class_weights=balanced", "plugins.lora.ordinal_smoothing=0.2"],
     "all": ["plugins.lora.method=full", "optimizer.lr=1e-3"],
+    "second": ["plugins.lora.pooling=mean", "plugins.lora.language_model_loss=0.5"],
+    "second-all": ["plugins.lora.language_model_loss=0.5", "plugins.lora.method=full", "optimizer.lr=1e-3"],
 }
 
 
@@ -243,6 +249,58 @@ def test_finetune_scores_all_folds_beside_baselines(prepared: tuple[Path, Path],
     weights.write_bytes(content)
     tampered = zerostream("predict", prepared[0], "--adapter", adapter, "--text", "A cow.", expect=2)
     assert "is not what was saved" in tampered.stderr.splitlines()[-1]
+
+
+def test_an_ensemble_answers_with_the_words_of_its_own_training_rows(
+    prepared: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=3", "plugins.lora.pooling=mean"]
+    more += ["plugins.lora.ensemble_with=[tfidf_logistic_regression]", "plugins.lora.ensemble_weight=0.25"]
+    told = zerostream("finetune", prepared[1], *more)
+    result = json.loads((run_dir / "result.json").read_text())
+    assert "An ensemble: class probabilities are 25% the model's" in told.stdout
+    assert "An ensemble: " in (run_dir / "report.html").read_text(encoding="utf-8")
+    assert result["ensemble"] == {"with": ["tfidf_logistic_regression"], "model_weight": 0.25}
+    assert result["model_alone"].keys() - {"differences"} == result["baselines"]["majority"].keys()
+
+    data, folds = load_folds(LabelledDataOptions(documents=60, folds=2))
+    hits = alone_hits = 0
+    for number, fold in enumerate(folds, start=1):
+        predictions = json.loads((run_dir / f"fold-{number}" / "predictions.json").read_text())
+        own = np.array(predictions["probabilities"])
+        texts = [data.texts[row] for row in fold.test]
+        words = fit_tfidf([data.texts[row] for row in fold.train], data.labels[fold.train], len(data.classes))
+        answer = 0.25 * own + 0.75 * words.probabilities(texts)
+        hits += (answer.argmax(axis=1) == data.labels[fold.test]).sum()
+        alone_hits += (own.argmax(axis=1) == data.labels[fold.test]).sum()
+        # The fold's own run answers alike, from its files alone.
+        classifier = load_classifier(run_dir / f"fold-{number}")
+        np.testing.assert_allclose(classifier.probabilities(texts), answer, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(classifier.probabilities(texts, alone=True), own, rtol=0, atol=1e-5)
+    assert result["accuracy"] == pytest.approx(hits / 60)
+    assert result["model_alone"]["accuracy"] == pytest.approx(alone_hits / 60)
+
+    later = tmp_path / "later.jsonl"
+    later.write_text("".join(json.dumps({"text": text, "age": "Age 3-5"}) + "\n" for text in ("A cow.", "A hen.")))
+    scored = json.loads(zerostream("evaluate", run_dir, "--labelled", later, "--json").stdout)
+    assert scored["ensemble"] == result["ensemble"]
+    assert scored["model_alone"]["log_loss"] != scored["log_loss"]
+    exported = zerostream("export", run_dir / "fold-1", tmp_path / "exported", expect=2)
+    assert "plugins.lora.pooling mean" in exported.stderr.splitlines()[-1]
+
+
+def test_json_is_one_object_and_an_export_says_what_loads_it(
+    prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers imports deepspeed when it saves a whole model, and that speaks on standard output."""
+    for name in ("DS_ACCELERATOR", "DS_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    run_dir = tmp_path / "run"
+    more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=1", "plugins.lora.method=full"]
+    assert json.loads(zerostream("finetune", prepared[1], *more, "--json").stdout)["status"] == "finished"
+    told = json.loads(zerostream("export", run_dir / "fold-1", tmp_path / "exported", "--json").stdout)
+    assert told["load"].startswith("AutoModelForSequenceClassification.from_pretrained(")
 
 
 def test_prompts_are_continued_by_an_adapter_and_by_its_export(prepared: tuple[Path, Path], tmp_path: Path) -> None:

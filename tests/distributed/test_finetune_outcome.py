@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from framework.errors import UserError
+from framework.plugins.lora.base import open_base
 from framework.plugins.lora.blurbs import generate_blurbs
 from framework.plugins.lora.outcome import CARD_FILE, outcome_of, read_card
 from framework.plugins.lora.prediction import load_classifier
@@ -46,7 +47,13 @@ def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
     prompts = ["plugins.lora.task=causal_lm", f"plugins.lora.prompts.path={folder / 'rows.jsonl'}"]
     jobs = {
-        "base": [str(tiny_config), f"run_dir={folder / 'base'}", "train.max_steps=4", "engine.kind=reference"],
+        "base": [
+            str(tiny_config),
+            f"run_dir={folder / 'base'}",
+            "train.max_steps=4",
+            "engine.kind=reference",
+            "model.pad_vocab_to_multiple=96",
+        ],
         "first": job("first"),
         "second": job("second", "plugins.lora.fold=1", "seed=7"),
         "other-classes": job("other-classes", "plugins.lora.data.age_groups=[0,6]"),
@@ -169,6 +176,17 @@ def test_an_export_is_the_classifier_without_an_adapter(runs: Runs, tmp_path: Pa
         with torch.no_grad():
             found = model(ids).logits.softmax(-1)[0].double().numpy()
         np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_run_and_its_export_are_one_base(runs: Runs, tmp_path: Path) -> None:
+    """Though the run's vocabulary matrix is rounded up, and its checkpoint cut and laid out otherwise."""
+    trained = load_trained(runs.path("base"))
+    embedding: Any = trained.model.transformer.get_input_embeddings()  # type: ignore[operator]
+    assert len(embedding.weight) > trained.tokenizer.vocab_size
+    export(trained, tmp_path / "base")
+    assert open_base(str(tmp_path / "base")).fingerprint == open_base(str(runs.path("base"))).fingerprint
+    first = adapter(runs, "first")
+    np.testing.assert_allclose(probabilities(tmp_path / "base", first), probabilities(runs.path("first")), atol=1e-6)
 
 
 def test_the_documentations_code_uses_an_adapter_elsewhere(runs: Runs, tmp_path: Path) -> None:

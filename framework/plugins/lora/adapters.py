@@ -63,10 +63,11 @@ def _lora_config(model: PreTrainedModel, options: AdapterOptions, task: str) -> 
 
 
 def projections(model: torch.nn.Module) -> list[str]:
-    """Last parts of the names of all modules that an adapter can sit on, each once."""
+    """Last parts of the names of all modules that an adapter can sit on, each once: neither output matrix nor head is one."""
+    inside = model.base_model if isinstance(model, PreTrainedModel) else model
     names = (
         name.rpartition(".")[2]
-        for name, module in model.named_modules()
+        for name, module in inside.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D)
     )
     return list(dict.fromkeys(names))

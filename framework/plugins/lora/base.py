@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from framework.checkpoint.manifest import hash_file
 from framework.data.tokenizer import Tokenizer, load_pretrained, load_tokenizer
 from framework.errors import CheckpointError, ConfigError, RunDirError, UserError
 from framework.run_dir import RunDir
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 # What the config calls a size, and what transformers' configurations call it.
@@ -24,6 +25,9 @@ _SIZES = {
     "heads": ("num_attention_heads", "n_head"),
 }
 _POSITIONS = ("max_position_embeddings", "n_positions")
+_VOCABULARY_MATRICES = ("wte", "embed_tokens", "embed_in", "word_embeddings", "lm_head", "embed_out")
+_WRAPPER = "transformer."
+"""What a run calls the transformer that it wraps."""
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -51,8 +55,18 @@ class Base:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of its weights: an adapter belongs to these and no others."""
-        return hashlib.sha256(" ".join(self._weight_hashes()).encode()).hexdigest()
+        """SHA-256, in hex, of its weights by name: an adapter belongs to these and no others.
+
+        A run and what `zerostream export` makes of it have the same: files, their layout and their precision do not matter.
+
+        Raises:
+            UserError: there are none, or they are damaged.
+        """
+        hasher = hashlib.sha256()
+        for name, values in self._weights():
+            hasher.update(f"{name} {values.numel()} ".encode())
+            hasher.update(values.numpy().data)
+        return hasher.hexdigest()
 
     @cached_property
     def sizes(self) -> dict[str, Any]:
@@ -68,7 +82,7 @@ class Base:
                 "heads": model.heads,
                 "context_length": model.context_length,
             }
-        values = _read_json(self.folder / "config.json")
+        values = read_object(self.folder / "config.json", fix="download or export it again")
         text = values.get("text_config", values)
         sizes: dict[str, Any] = {"architecture": values.get("model_type", "gpt2")}
         for key, names in {**_SIZES, "context_length": _POSITIONS}.items():
@@ -125,16 +139,33 @@ class Base:
         assert isinstance(model, PreTrainedModel)
         return model
 
-    def _weight_hashes(self) -> list[str]:
-        if not self.is_run:
-            files = sorted(self.folder.glob("*.safetensors"))
-            if not files:
-                raise UserError(
-                    f"base {self.name} holds no .safetensors file (pickled weights are not read)",
-                    fix="name a run directory, or a folder that `zerostream export` wrote",
-                )
-            return [hash_file(file) for file in files]
+    def _weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Each weight's name and values, flat, in float32, by name; one at a time is in memory."""
+        return self._weights_of_run() if self.is_run else self._weights_of_folder()
+
+    def _weights_of_folder(self) -> Iterator[tuple[str, torch.Tensor]]:
+        from safetensors import SafetensorError, safe_open
+
+        files = sorted(self.folder.glob("*.safetensors"))
+        if not files:
+            raise UserError(
+                f"base {self.name} holds no .safetensors file (pickled weights are not read)",
+                fix="name a run directory, or a folder that `zerostream export` wrote",
+            )
+        try:
+            opened: list[Any] = [safe_open(file, framework="pt") for file in files]
+            weights = {name: file for file in opened for name in file.keys()}  # noqa: SIM118 - no mapping
+            for name in sorted(weights):
+                yield name, weights[name].get_tensor(name).float().flatten()
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"base {self.name} cannot be read: {error}", fix="download or export it again") from error
+
+    def _weights_of_run(self) -> Iterator[tuple[str, torch.Tensor]]:
+        from framework.checkpoint.fragments import CheckpointReader
         from framework.checkpoint.store import find_newest_verified
+        from framework.engine import WEIGHT
+        from framework.model.build import padded_vocab_size
+        from framework.train.preflight import read_run_config
 
         try:
             newest = find_newest_verified(RunDir(self.folder))
@@ -142,7 +173,14 @@ class Base:
             raise UserError(f"base {self.name}: {error.cause}", fix=error.fix) from error
         if newest is None:
             raise RunDirError(f"base {self.name} has no checkpoint yet", fix="wait for its first save, or train it")
-        return sorted(entry.sha256 for entry in newest.files.values())
+        reader = CheckpointReader(RunDir(self.folder).checkpoint(newest.step), newest)
+        vocab_size = self.tokenizer.vocab_size
+        rows = padded_vocab_size(vocab_size, read_run_config(self.folder).model.pad_vocab_to_multiple)
+        for name in sorted(reader.names(WEIGHT)):
+            count = reader.size(WEIGHT, name)
+            if name.split(".")[-2] in _VOCABULARY_MATRICES:  # the rows that only round it up are not exported
+                count = count // rows * vocab_size
+            yield name.removeprefix(_WRAPPER), reader.read(WEIGHT, name, 0, count)
 
 
 def open_base(name: str) -> Base:
@@ -172,11 +210,16 @@ def open_base(name: str) -> Base:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path, *, fix: str) -> dict[str, Any]:
+    """The JSON object of a file.
+
+    Raises:
+        UserError: it is missing, or no JSON object; ``fix`` says what to do.
+    """
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", fix="download or export it again") from None
+        raise UserError(f"{path} cannot be read: {error}", fix=fix) from None
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no JSON object", fix="download or export it again")
+        raise UserError(f"{path} holds no JSON object", fix=fix)
     return values

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from framework.config import BatchPlan
 from framework.data.tokenizer import Tokenizer
 from framework.durable import write_durably
-from framework.errors import ConfigError, RunDirError
+from framework.errors import ConfigError, RunDirError, UserError
 from framework.plugins.interface import Hook, StepRecord
 from framework.plugins.lora.recipe import FineTuning
 from framework.plugins.lora.splits import Fold, load_folds
@@ -23,7 +23,10 @@ from framework.plugins.lora.table import LabelledData
 from framework.run_dir import RunDir
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from framework.engine import Engine
+    from framework.model.loss_model import LossModel
     from framework.plugins.lora.classifier import SequenceClassifier
     from framework.plugins.lora.examples import Example
     from framework.train.events import EventLog
@@ -45,6 +48,7 @@ class Classification(FineTuning):
     """The recipe of ``task: classification``."""
 
     unit = "examples"
+    loaded_by = "AutoModelForSequenceClassification"
 
     @cached_property
     def _rows(self) -> tuple[LabelledData, tuple[Fold, ...]]:
@@ -112,26 +116,46 @@ class Classification(FineTuning):
 
     @property
     def ignorant_loss(self) -> float:
-        return math.log(len(self.data.classes))
+        return math.log(len(self.data.classes)) + self.options.language_model_loss * math.log(self.tokenizer.vocab_size)
 
     def build_model(self, tokenizer: Tokenizer, used_from: RunDir | None = None) -> SequenceClassifier:
         import torch
 
-        from framework.plugins.lora.classifier import SequenceClassifier, build_classifier, class_targets
+        from framework.plugins.lora.classifier import (
+            LanguageModelLoss,
+            SequenceClassifier,
+            build_classifier,
+            class_targets,
+        )
 
+        options = self.options
         names = self.classes.names if used_from is None else read_classes(used_from).names
         torch.manual_seed(self.config.seed)
         pad_id = tokenizer.end_of_text_id
-        model = self.adapt(build_classifier(self.base.load(), len(names), pad_id))
-        targets = torch.eye(len(names))
+        base = self.base.load()
+        classifier = build_classifier(base, len(names), pad_id)
+        targets, language_model = torch.eye(len(names)), None
         if used_from is None:
+            if options.language_model_loss > 0:
+                language_model = LanguageModelLoss(base, classifier, tokenizer.vocab_size, options.language_model_loss)
             targets = class_targets(
                 self.data.labels[self.fold.train].tolist(),
                 len(names),
-                balanced=self.options.class_weights == "balanced",
-                smoothing=self.options.ordinal_smoothing,
+                balanced=options.class_weights == "balanced",
+                smoothing=options.ordinal_smoothing,
             )
-        return SequenceClassifier(model, pad_id, targets)
+        return SequenceClassifier(
+            self.adapt(classifier, used_from), pad_id, targets, pooling=options.pooling, language_model=language_model
+        )
+
+    def whole(self, model: LossModel) -> nn.Module:
+        if self.options.pooling != "last":
+            raise UserError(
+                f"plugins.lora.pooling {self.options.pooling} is nothing that AutoModelForSequenceClassification does: exported, "
+                "the model would answer otherwise",
+                fix="use `zerostream predict`, or fine-tune with pooling last",
+            )
+        return super().whole(model)
 
     def evaluator(self, plan: BatchPlan, engine: Engine) -> ClassEvaluator:
         self._evaluator = ClassEvaluator(self, plan, engine)
@@ -141,7 +165,21 @@ class Classification(FineTuning):
         return [PredictionHook(self, self._evaluator, board)] if engine.world.is_main else []
 
     def save_for_use(self, run_dir: RunDir) -> None:
-        values = {**self.stored(), "classes": self.classes.names, "class_ages": self.classes.ages}
+        options = self.options
+        values = {
+            **self.stored(),
+            "classes": self.classes.names,
+            "class_ages": self.classes.ages,
+            "pooling": options.pooling,
+            "ensemble_with": options.ensemble_with,
+            "ensemble_weight": options.ensemble_weight,
+        }
+        if options.ensemble_with:
+            from framework.plugins.lora.tfidf import fit_tfidf
+
+            rows = self.fold.train
+            texts = [self.data.texts[row] for row in rows]
+            fit_tfidf(texts, self.data.labels[rows], len(self.classes.names)).save(run_dir.path)
         write_durably(run_dir.path / CLASSES_FILE, (json.dumps(values, indent=1) + "\n").encode())
 
     def closing_lines(self, validation: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -149,7 +187,8 @@ class Classification(FineTuning):
         return [
             (
                 "test rows",
-                f"accuracy {validation['accuracy']:.3f}, macro-F1 {validation['macro_f1']:.3f}, loss {validation['loss']:.4f}",
+                f"accuracy {validation['accuracy']:.3f}, macro-F1 {validation['macro_f1']:.3f}, loss {validation['loss']:.4f}"
+                + (" (the model alone)" if self.options.ensemble_with else ""),
             ),
             ("use", f'zerostream predict {run_dir} --text "Once upon a time"'),
             ("watch", f"zerostream board {run_dir}"),
@@ -248,13 +287,13 @@ class PredictionHook:
             }
             write_durably(recipe.config.run_dir / PREDICTIONS_FILE, json.dumps(values).encode())
         if self._board is not None:
+            from sklearn.metrics import confusion_matrix
+
             from framework.plugins.lora.plots import draw_confusion, figure_to_image
-            from framework.plugins.lora.scores import score
 
             names = recipe.classes.names
-            scores = score(
-                labels, probabilities, classes=names, class_ages=None, ages=None, groups=None, bootstrap_samples=1
-            ).as_dict()
-            self._board.show_image(step, "confusion", figure_to_image(draw_confusion({**scores, "classes": names})))
+            counts = confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(names)))
+            picture = draw_confusion({"confusion": counts, "classes": names})
+            self._board.show_image(step, "confusion", figure_to_image(picture))
 
     def on_finish(self, step: int) -> None: ...

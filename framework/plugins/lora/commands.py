@@ -51,6 +51,11 @@ def finetune(
             f"{config} has no section plugins.lora, so there is nothing to fine-tune",
             fix="copy configs/age_honest.yaml, or use `zerostream train` to pretrain",
         )
+    if "fold" in options.model_fields_set:
+        raise ConfigError(
+            f"plugins.lora.fold is {options.fold}, but `zerostream finetune` trains every fold",
+            fix="leave it out, or train that fold alone with `zerostream train`",
+        )
     mine += _sizes_of_base(loaded, options, mine)
     if options.task == "causal_lm":
         _train(config, mine, nproc, as_json=as_json)
@@ -88,7 +93,7 @@ def _cross_validate(
             _note(f"\nfold {number + 1} of {len(runs)}")
         _train(path, [*overrides, f"plugins.lora.fold={number}", f"run_dir={run}"], nproc, as_json=as_json)
         write_outcome(RunDir(run))
-    result = summarise(data, folds, runs, seed=config.seed, grouped=options.data.split == "groups")
+    result = summarise(data, folds, runs, options, seed=config.seed)
     write_durably(RunDir(config.run_dir).result, (json.dumps(result, indent=1) + "\n").encode())
     pages = write_report(config.run_dir, config.run_dir.name, result)
     if as_json:

@@ -117,7 +117,7 @@ class Completion(FineTuning):
         from framework.model.language_model import LanguageModel
 
         torch.manual_seed(self.config.seed)
-        return LanguageModel(self.adapt(self.base.load()), tokenizer.vocab_size)
+        return LanguageModel(self.adapt(self.base.load(), used_from), tokenizer.vocab_size)
 
     def evaluator(self, plan: BatchPlan, engine: Engine) -> TargetEvaluator:
         return TargetEvaluator(self, plan, engine)

@@ -12,6 +12,12 @@ from framework.config.schema import Probability, Section
 MAX_SPLIT_SEED = 2**32 - 1
 """NumPy's legacy generator, which scikit-learn shuffles with, takes 32 bits."""
 
+Pooling = Literal["last", "mean"]
+NonEmptyText = Annotated[str, Field(min_length=1)]
+
+_FOR_CLASSIFICATION = (
+    "data", "fold", "class_weights", "ordinal_smoothing", "pooling", "language_model_loss", "ensemble_with",
+)  # fmt: skip
 _EMBEDDED_DEFAULTS = {"label_field": "age", "label_kind": "age", "age_groups": (0, 3, 6, 9)}
 
 
@@ -174,7 +180,7 @@ class AdapterOptions(Section):
     """An adapter's output is scaled by alpha / rank, with `rslora` by alpha / sqrt(rank)."""
     dropout: Probability = 0.0
     """Dropout of what an adapter reads."""
-    targets: tuple[str, ...] = ("all-linear",)
+    targets: Annotated[tuple[NonEmptyText, ...], Field(min_length=1)] = ("all-linear",)
     """Last parts of the names of the modules that get one, such as `c_attn` or `q_proj`; `all-linear` is every projection
     (`Conv1D` of GPT-2, `Linear` of others) but the output."""
     rslora: bool = False
@@ -195,6 +201,9 @@ class LoraOptions(Section):
     """`lora` trains adapters and, for `classification`, the head; the base stays as it is. `full` trains all weights."""
     adapter: AdapterOptions = AdapterOptions()
     """For `lora`."""
+    quantization: Literal["none", "nf4"] = "none"
+    """For `lora`: `nf4` holds the base's projections in 4 bits while adapters are trained on them (QLoRA, Dettmers et al. 2023,
+    arXiv:2305.14314); needs bitsandbytes."""
     data: LabelledDataOptions = LabelledDataOptions()
     """For `classification`."""
     prompts: PromptDataOptions | None = None
@@ -205,6 +214,17 @@ class LoraOptions(Section):
     """`balanced`: an example's loss is multiplied by rows / (classes x rows of its class)."""
     ordinal_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """For ordered classes: so much of the target goes to the neighbouring classes, shared evenly."""
+    pooling: Pooling = "last"
+    """What the classifier's head reads: the last real token, which alone has seen the whole text, or the mean over all real
+    tokens."""
+    language_model_loss: NonNegativeFloat = 0.0
+    """Weight of a second loss, beside that of the class: how well the training texts' own next tokens are predicted, in nats per
+    token; 0 leaves it out."""
+    ensemble_with: tuple[Literal["tfidf_logistic_regression"], ...] = ()
+    """Baselines, fitted to the training rows of the same fold, that answer together with the model: class probabilities are
+    averaged. The result then is the ensemble's, says so, and has the model's own scores beside it."""
+    ensemble_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """For `ensemble_with`: the model's own weight; the rest is shared evenly."""
     on_long_text: Literal["error", "truncate"] = "error"
     """What a text beyond `model.context_length` does: end the command, or lose its end, counted."""
 
@@ -214,4 +234,25 @@ class LoraOptions(Section):
             raise ValueError("prompts is missing: task causal_lm learns from it")
         if self.task == "classification" and self.prompts is not None:
             raise ValueError("prompts is given, but task classification learns from data; use task causal_lm")
+        if self.task == "causal_lm":
+            for key in _FOR_CLASSIFICATION:
+                if getattr(self, key) != type(self).model_fields[key].default:
+                    instead = "prompts" if key == "data" else "task classification"
+                    raise ValueError(f"{key} is given, but task causal_lm does not read it; use {instead}")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_trained_is_whole(self) -> Self:
+        if self.quantization != "none" and self.method == "full":
+            raise ValueError(
+                f"quantization {self.quantization!r} is given, but method full trains those weights; use method lora"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ensemble_is_one(self) -> Self:
+        if len(set(self.ensemble_with)) < len(self.ensemble_with):
+            raise ValueError(f"ensemble_with {list(self.ensemble_with)} names one twice")
+        if "ensemble_weight" in self.model_fields_set and not self.ensemble_with:
+            raise ValueError(f"ensemble_weight {self.ensemble_weight} is given without ensemble_with")
         return self

@@ -2,6 +2,7 @@
 
     RUN_DIR/adapter/   adapter_config.json, adapter_model.safetensors     method lora
     RUN_DIR/model/     config.json, model.safetensors, tokenizer          method full
+    .../tfidf.json, .../tfidf.safetensors   what the model answers together with, where it is an ensemble
     .../zerostream.json   which base it belongs to, its classes, and the SHA-256 of all that is beside it and of itself
 
 It is made from the newest checkpoint that verifies, which holds every trained number whole, whatever ranks and stage wrote it.
@@ -15,19 +16,20 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from framework.checkpoint.manifest import hash_file
 from framework.durable import storage_errors, write_durably
 from framework.errors import RunDirError, UserError
+from framework.plugins.lora.base import Base, read_object
 from framework.plugins.lora.classification import CLASSES_FILE
 from framework.plugins.lora.completion import STORED_FILE
+from framework.plugins.lora.options import Pooling
+from framework.plugins.lora.tfidf import NUMBERS_FILE, TERMS_FILE
 from framework.run_dir import RunDir
 
-if TYPE_CHECKING:
-    from framework.plugins.lora.base import Base
-
 CARD_FILE = "zerostream.json"
+_FIX = "name a folder that fine-tuning wrote"
 FOLDERS = {"lora": "adapter", "full": "model"}
 
 
@@ -45,6 +47,12 @@ class Card:
     """Whether a longer text loses its end; otherwise it is refused."""
     classes: tuple[str, ...]
     class_ages: tuple[float, ...] | None
+    quantization: str
+    """Of the base, while the adapter was trained on it."""
+    pooling: Pooling
+    ensemble_with: tuple[str, ...]
+    ensemble_weight: float
+    """The model's own, where it answers together with others."""
 
     def refuse_other_base(self, base: Base) -> None:
         """Raises:
@@ -80,6 +88,8 @@ def write_outcome(run_dir: RunDir) -> Path:
         if stored["method"] == "full":
             trained.tokenizer.save_for_transformers(temporary)
         (temporary / "README.md").unlink(missing_ok=True)  # peft's empty form
+        for name in (TERMS_FILE, NUMBERS_FILE) if stored.get("ensemble_with") else ():
+            shutil.copyfile(run_dir.path / name, temporary / name)
         files = {file.name: hash_file(file) for file in sorted(temporary.iterdir())}
         card = {**stored, "step": trained.step, "files": files}
         card["sha256"] = _digest_of(card)
@@ -96,7 +106,7 @@ def outcome_of(run_dir: RunDir) -> Path:
     if not (folder / CARD_FILE).is_file():
         return write_outcome(run_dir)
     steps = run_dir.checkpoint_steps()  # none are left of a run that was tidied up
-    is_newest = not steps or _read_json(folder / CARD_FILE).get("step") == steps[-1]
+    is_newest = not steps or read_object(folder / CARD_FILE, fix=_FIX).get("step") == steps[-1]
     return folder if is_newest else write_outcome(run_dir)
 
 
@@ -108,7 +118,7 @@ def read_card(folder: Path) -> Card:
     Raises:
         UserError: it is no such folder, or a file of it is missing or has been changed.
     """
-    values = _read_json(folder / CARD_FILE)
+    values = read_object(folder / CARD_FILE, fix=_FIX)
     try:
         card = Card(
             folder=folder,
@@ -120,6 +130,10 @@ def read_card(folder: Path) -> Card:
             truncates=values["on_long_text"] == "truncate",
             classes=tuple(values.get("classes", ())),
             class_ages=None if values.get("class_ages") is None else tuple(values["class_ages"]),
+            quantization=values.get("quantization", "none"),
+            pooling=values.get("pooling", "last"),
+            ensemble_with=tuple(values.get("ensemble_with", ())),
+            ensemble_weight=values.get("ensemble_weight", 1.0),
         )
         files, digest = dict(values["files"]), values["sha256"]
     except (KeyError, TypeError, ValueError) as error:
@@ -144,7 +158,7 @@ def _digest_of(card: Mapping[str, Any]) -> str:
 def _read_stored(run_dir: RunDir) -> dict[str, Any]:
     for name in (CLASSES_FILE, STORED_FILE):
         if (run_dir.path / name).is_file():
-            stored = dict(_read_json(run_dir.path / name))
+            stored = read_object(run_dir.path / name, fix=_FIX)
             if stored.get("method") in FOLDERS:
                 return stored
             raise RunDirError(
@@ -155,13 +169,3 @@ def _read_stored(run_dir: RunDir) -> dict[str, Any]:
         f"{run_dir.path} is no fine-tuned run ({CLASSES_FILE} is missing)",
         fix="name the run_dir of `zerostream finetune`",
     )
-
-
-def _read_json(path: Path) -> Mapping[str, Any]:
-    try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}", fix="name a folder that fine-tuning wrote") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path} holds no JSON object", fix="name a folder that fine-tuning wrote")
-    return values

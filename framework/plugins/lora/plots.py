@@ -21,7 +21,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from framework.plugins.lora.bootstrap import Floats
-from framework.plugins.lora.wording import MODEL_NAME, contestants, percent, three_digits
+from framework.plugins.lora.wording import contestants, percent, three_digits
 
 DOTS_PER_INCH = 160
 _MOST_CLASSES_WITH_SHARES = 9
@@ -146,9 +146,9 @@ def figure_to_png(figure: Figure) -> bytes:
 def _draw_bars(
     axes: Axes, rows: Sequence[tuple[str, Mapping[str, Any]]], key: str, say: Callable[[float], str], theme: Theme
 ) -> None:
-    for place, (name, scores) in enumerate(rows):
+    for place, (_, scores) in enumerate(rows):
         value, interval = scores[key], scores.get(f"{key}_ci95") or (scores[key], scores[key])
-        axes.barh(place, value, 0.58, color=theme.accent if name == MODEL_NAME else theme.neutral)
+        axes.barh(place, value, 0.58, color=theme.accent if place == len(rows) - 1 else theme.neutral)
         axes.errorbar(
             (interval[0] + interval[1]) / 2,
             place,

@@ -18,6 +18,7 @@ from framework.run_dir import RunDir
 
 if TYPE_CHECKING:
     from framework.plugins.lora.classifier import SequenceClassifier
+    from framework.plugins.lora.tfidf import TfidfClassifier
 
 FOLD_FOLDER = "fold-{}"
 _FOLD_PREFIX = FOLD_FOLDER.format("")
@@ -25,8 +26,18 @@ _TEXTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
+class Member:
+    """One model, and what it answers together with."""
+
+    model: SequenceClassifier
+    companion: TfidfClassifier | None = None
+    weight: float = 1.0
+    """The model's own, beside a companion."""
+
+
+@dataclass(frozen=True)
 class Classifier:
-    """One or several models of the same classes; their probabilities are averaged."""
+    """One or several models of the same classes, each perhaps with a companion; their probabilities are averaged."""
 
     classes: tuple[str, ...]
     class_ages: tuple[float, ...] | None
@@ -34,18 +45,31 @@ class Classifier:
     truncates: bool
     """Whether a longer text loses its end, as in training; otherwise it is refused."""
     tokenizer: Tokenizer
-    models: tuple[SequenceClassifier, ...]
+    members: tuple[Member, ...]
 
-    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether a model answers together with something else than its like."""
+        return any(member.companion is not None for member in self.members)
+
+    def probabilities(self, texts: Sequence[str], *, alone: bool = False) -> npt.NDArray[np.float64]:
         """[texts, classes]; of no text, no row.
+
+        Args:
+            texts: to classify.
+            alone: without the companions.
 
         Raises:
             UserError: a text is empty, or longer than the models read where they were trained to refuse that.
         """
         rows = [self._encode(text, number) for number, text in enumerate(texts, start=1)]
         total = np.zeros((len(texts), len(self.classes)))
-        for model in self.models if rows else ():
-            total += np.concatenate(list(_probabilities(model, rows, self.tokenizer.end_of_text_id)))
+        for member in self.members if rows else ():
+            own = np.concatenate(list(_probabilities(member.model, rows, self.tokenizer.end_of_text_id)))
+            if member.companion is None or alone:
+                total += own
+            else:
+                total += member.weight * own + (1 - member.weight) * member.companion.probabilities(texts)
         shares: npt.NDArray[np.float64] = total / total.sum(axis=1, keepdims=True)
         return shares
 
@@ -88,7 +112,10 @@ def load_classifier(target: Path, adapters: Sequence[Path] = ()) -> Classifier:
         min(card.context_length for card in cards),
         all(card.truncates for card in cards),
         next(iter(tokenizers.values())),
-        tuple(model for model, _ in loaded),
+        tuple(
+            Member(model, _companion(card), card.ensemble_weight)
+            for card, (model, _) in zip(cards, loaded, strict=True)
+        ),
     )
 
 
@@ -118,6 +145,14 @@ def runs_below(target: Path) -> list[Path]:
     return folds
 
 
+def _companion(card: Card) -> TfidfClassifier | None:
+    if not card.ensemble_with:
+        return None
+    from framework.plugins.lora.tfidf import load_tfidf
+
+    return load_tfidf(card.folder)
+
+
 def _load(card: Card, base_folder: Path | None) -> tuple[SequenceClassifier, Tokenizer]:
     import torch
 
@@ -139,8 +174,15 @@ def _load(card: Card, base_folder: Path | None) -> tuple[SequenceClassifier, Tok
         card.refuse_other_base(base)
         tokenizer = base.tokenizer
         model = build_classifier(base.load(), len(card.classes), tokenizer.end_of_text_id)
+        if card.quantization != "none":
+            from framework.plugins.lora.quantization import refuse_missing_bitsandbytes, round_to_nf4
+
+            refuse_missing_bitsandbytes()
+            round_to_nf4(model)
         transformer = load_adapter(model, card.folder)
-    classifier = SequenceClassifier(transformer, tokenizer.end_of_text_id, torch.eye(len(card.classes)))
+    classifier = SequenceClassifier(
+        transformer, tokenizer.end_of_text_id, torch.eye(len(card.classes)), pooling=card.pooling
+    )
     return classifier.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
 
 

@@ -14,6 +14,7 @@ from framework.data.tokenizer import Tokenizer
 from framework.errors import ConfigError, SourceError
 from framework.plugins.lora.base import Base, open_base
 from framework.plugins.lora.options import LoraOptions
+from framework.run_dir import RunDir
 from framework.train.preflight import read_run_config, recipe_of
 from framework.train.recipe import Recipe
 
@@ -62,6 +63,7 @@ class FineTuning(Recipe):
     def check(self) -> None:
         self._refuse_fine_tuned_base()
         self._refuse_other_sizes()
+        self._refuse_what_quantization_lacks()
         if self.options.adapter.targets != ("all-linear",) and self.options.method == "lora":
             self._refuse_unknown_targets()
         if not self.train_examples:
@@ -98,6 +100,20 @@ class FineTuning(Recipe):
             raise ConfigError(
                 f"model.context_length {model.context_length} is beyond the base's {sizes['context_length']}",
                 fix=f"set model.context_length={sizes['context_length']} or less",
+            )
+
+    def _refuse_what_quantization_lacks(self) -> None:
+        if self.options.quantization == "none":
+            return
+        from framework.plugins.lora.quantization import refuse_missing_bitsandbytes
+
+        refuse_missing_bitsandbytes()
+        engine = self.config.engine
+        if engine.kind == "deepspeed" and engine.zero_stage == 3:
+            raise ConfigError(
+                f"engine.zero_stage is 3, which cuts weights up, and plugins.lora.quantization {self.options.quantization} packs "
+                "them whole",
+                fix="set engine.zero_stage=2",
             )
 
     def _refuse_unknown_targets(self) -> None:
@@ -170,13 +186,22 @@ class FineTuning(Recipe):
             pad_id=self.tokenizer.end_of_text_id,
         )
 
-    def adapt(self, model: PreTrainedModel) -> nn.Module:
-        """``model`` with adapters around it and frozen inside, or as it is for ``method: full``; dropout as the config has it."""
+    def adapt(self, model: PreTrainedModel, used_from: RunDir | None) -> nn.Module:
+        """``model`` with adapters around it and frozen inside, or as it is for ``method: full``; dropout as the config has it.
+
+        Args:
+            model: from ``base``.
+            used_from: as ``build_model`` has it; what is used is not packed, and has the same values.
+        """
         from framework.plugins.lora.adapters import add_adapters, set_dropout
 
         set_dropout(model, self.config.model.dropout)
         if self.options.method == "full":
             return model
+        if self.options.quantization != "none":
+            from framework.plugins.lora.quantization import quantize_to_nf4, round_to_nf4
+
+            quantize_to_nf4(model) if used_from is None else round_to_nf4(model)
         return add_adapters(model, self.options.adapter, task=self.options.task, base_name=self.options.base)
 
     def whole(self, model: LossModel) -> nn.Module:
@@ -216,6 +241,7 @@ class FineTuning(Recipe):
             "tokenizer_fingerprint": self.tokenizer.fingerprint,
             "task": self.options.task,
             "method": self.options.method,
+            "quantization": self.options.quantization,
             "context_length": self.config.model.context_length,
             "on_long_text": self.options.on_long_text,
         }

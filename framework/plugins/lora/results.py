@@ -14,6 +14,7 @@ import numpy.typing as npt
 from framework.errors import UserError
 from framework.plugins.lora.baselines import baseline_probabilities
 from framework.plugins.lora.classification import PREDICTIONS_FILE
+from framework.plugins.lora.options import LabelledDataOptions, LoraOptions
 from framework.plugins.lora.scores import paired_difference, score
 from framework.plugins.lora.splits import Fold, leakage
 from framework.plugins.lora.table import LabelledData, load_labelled
@@ -24,19 +25,20 @@ _STATE_BYTES = ("trained_state_bytes", "full_fine_tuning_state_bytes")  # the se
 
 
 def summarise(
-    data: LabelledData, folds: Sequence[Fold], runs: Sequence[Path], *, seed: int, grouped: bool
+    data: LabelledData, folds: Sequence[Fold], runs: Sequence[Path], options: LoraOptions, *, seed: int
 ) -> dict[str, Any]:
     """``result.json`` of a fine-tuned classifier.
 
     Every test row is predicted by the model, and by the baselines, that have not seen its fold; scores are over all test rows
-    together. Intervals resample groups where the split is by group.
+    together. Intervals resample groups where the split is by group. An ensemble's scores stand where the model's would, with
+    the model's own in ``model_alone``.
 
     Args:
         data: all rows.
         folds: how they were split.
         runs: the run directory of each fold.
+        options: of the plugin.
         seed: of the bootstrap.
-        grouped: whether the split kept groups together.
 
     Raises:
         UserError: a run's predictions are missing, or of other rows.
@@ -45,9 +47,13 @@ def summarise(
     of_runs = [probabilities for probabilities, _ in read]
     rows = np.concatenate([fold.test for fold in folds])
     labels = data.labels[rows]
-    groups = [data.groups[row] for row in rows] if grouped else None
-    model = np.concatenate(of_runs)
+    groups = [data.groups[row] for row in rows] if options.data.split == "groups" else None
+    alone = np.concatenate(of_runs)
     baselines = _baselines(data, folds)
+    answer = alone
+    if options.ensemble_with:
+        companions = np.mean([baselines[name] for name in options.ensemble_with], axis=0)
+        answer = options.ensemble_weight * alone + (1 - options.ensemble_weight) * companions
 
     def scored(probabilities: Floats) -> dict[str, Any]:
         return score(
@@ -60,16 +66,26 @@ def summarise(
             seed=seed,
         ).as_dict()
 
+    def compared(probabilities: Floats) -> dict[str, Any]:
+        return {
+            name: paired_difference(labels, probabilities, each, groups=groups, seed=seed).as_dict()
+            for name, each in baselines.items()
+        }
+
+    of_ensemble: dict[str, Any] = {}
+    if options.ensemble_with:
+        of_ensemble = {
+            "ensemble": describe_ensemble(options.ensemble_with, options.ensemble_weight),
+            "model_alone": {**scored(alone), "differences": compared(alone)},
+        }
     results = [json.loads(RunDir(run).result.read_text(encoding="utf-8")) for run in runs]
     return {
         "status": "finished",
         "classes": list(data.classes),
-        **scored(model),
+        **scored(answer),
+        **of_ensemble,
         "baselines": {name: scored(probabilities) for name, probabilities in baselines.items()},
-        "differences": {
-            name: paired_difference(labels, model, probabilities, groups=groups, seed=seed).as_dict()
-            for name, probabilities in baselines.items()
-        },
+        "differences": compared(answer),
         "leakage": leakage(data, *folds).as_dict(),
         "train_examples": sum(len(fold.train) for fold in folds) / len(folds),
         "test_examples": len(rows),
@@ -78,13 +94,7 @@ def summarise(
         "trainable_parameters": results[0]["trainable_parameters"],
         "total_parameters": results[0]["parameters"],
         **{key: results[0][key] for key in _STATE_BYTES if key in results[0]},
-        "folds": [
-            {
-                "accuracy": float((predicted.argmax(axis=1) == data.labels[fold.test]).mean()),
-                "test_examples": len(fold.test),
-            }
-            for fold, predicted in zip(folds, of_runs, strict=True)
-        ],
+        "folds": _of_folds(data, folds, answer, alone if options.ensemble_with else None),
         "seconds": sum(result.get("step_seconds_total", 0.0) for result in results),
     }
 
@@ -104,7 +114,8 @@ def score_file(run_dir: Path, file: Path) -> tuple[dict[str, Any], str]:
     from framework.train.preflight import read_run_config
 
     config = read_run_config(runs_below(run_dir)[0])
-    options = next(active.options for active in active_plugins(config) if active.plugin.name == "lora").data
+    of_plugin = next(active.options for active in active_plugins(config) if active.plugin.name == "lora")
+    options: LabelledDataOptions = of_plugin.data
     classifier = load_classifier(run_dir)
     later = load_labelled(options, file, classes=classifier.classes)
     trained = load_labelled(options, classes=classifier.classes)
@@ -116,7 +127,8 @@ def score_file(run_dir: Path, file: Path) -> tuple[dict[str, Any], str]:
     )
     fold = Fold(np.arange(len(trained)), np.arange(len(trained), len(both)))
     probabilities = {
-        "model": classifier.probabilities(later.texts),
+        "answer": classifier.probabilities(later.texts),
+        **({"alone": classifier.probabilities(later.texts, alone=True)} if classifier.is_ensemble else {}),
         **baseline_probabilities(trained.texts, trained.labels, later.texts, later.classes),
     }
     scores = {
@@ -131,9 +143,14 @@ def score_file(run_dir: Path, file: Path) -> tuple[dict[str, Any], str]:
         ).as_dict()
         for name, each in probabilities.items()
     }
+    of_ensemble: dict[str, Any] = {}
+    if classifier.is_ensemble:
+        ensemble = describe_ensemble(of_plugin.ensemble_with, of_plugin.ensemble_weight)
+        of_ensemble = {"ensemble": ensemble, "model_alone": scores.pop("alone")}
     result = {
         "classes": list(later.classes),
-        **scores.pop("model"),
+        **scores.pop("answer"),
+        **of_ensemble,
         "baselines": scores,
         "leakage": leakage(both, fold).as_dict(),
         "train_examples": len(trained),
@@ -142,6 +159,25 @@ def score_file(run_dir: Path, file: Path) -> tuple[dict[str, Any], str]:
         "truncated_texts": sum(classifier.are_long(later.texts)),
     }
     return result, format_table(result)
+
+
+def describe_ensemble(companions: Sequence[str], weight: float) -> dict[str, Any]:
+    """What answered together with the model, and how much of the answer is the model's own."""
+    return {"with": list(companions), "model_weight": weight}
+
+
+def _of_folds(
+    data: LabelledData, folds: Sequence[Fold], answer: Floats, alone: Floats | None
+) -> list[dict[str, float]]:
+    result = []
+    first = 0
+    for fold in folds:
+        rows, labels = slice(first, first := first + len(fold.test)), data.labels[fold.test]
+        scores: dict[str, float] = {"accuracy": float((answer[rows].argmax(axis=1) == labels).mean())}
+        if alone is not None:
+            scores["model_alone_accuracy"] = float((alone[rows].argmax(axis=1) == labels).mean())
+        result.append({**scores, "test_examples": len(labels)})
+    return result
 
 
 def _baselines(data: LabelledData, folds: Sequence[Fold]) -> dict[str, Floats]:

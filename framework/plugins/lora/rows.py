@@ -8,13 +8,13 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from framework.data.sources import parse_json_line, undecodable, unknown_encoding
 from framework.errors import SourceError
 from framework.plugins.lora.blurbs import generate_blurbs
 from framework.plugins.lora.options import LabelledDataOptions
@@ -103,15 +103,7 @@ def _read_jsonl(file: Path, options: LabelledDataOptions) -> RawTable:
     for number, line in enumerate(_read_text(file, options.encoding).split("\n"), start=1):
         if not line or line.isspace():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise SourceError(f"{file}:{number}: not JSON: {error}", fix="correct or remove that line") from None
-        if not isinstance(row, dict):
-            raise SourceError(
-                f"{file}:{number}: a JSON {type(row).__name__}, not an object with fields",
-                fix='write one object a line, such as {"text": "...", "label": "..."}',
-            )
+        row = parse_json_line(line, file, number)
         columns |= dict.fromkeys(row)
         rows.append((f"{file}:{number}", row))
     return RawTable(str(file), list(columns), rows)
@@ -171,15 +163,9 @@ def _read_text(file: Path, encoding: str) -> str:
     except OSError as error:
         raise SourceError(f"{file} cannot be read: {error.strerror}", fix="make it readable") from None
     except LookupError:
-        near = difflib.get_close_matches(encoding, ["utf-8", "utf-16", "latin-1", "cp1252", "ascii"], n=1)
-        raise SourceError(
-            f"encoding {encoding!r} is not an encoding", fix=f"write encoding: {near[0] if near else 'utf-8'}"
-        ) from None
+        raise unknown_encoding(encoding, "encoding") from None
     except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{file}: byte {error.start} (0x{error.object[error.start]:02x}) is not {encoding}",
-            fix="set encoding to the file's encoding, such as cp1252, or repair the file",
-        ) from None
+        raise undecodable(file, encoding, len(error.object), error, "encoding") from None
 
 
 def _refuse_no_file(file: Path) -> None:

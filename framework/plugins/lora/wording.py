@@ -18,6 +18,7 @@ COMPARISON_HEADER = ("", "accuracy", "macro-F1", "error in years", "calibration 
 PER_CLASS_HEADER = ("class", "precision", "recall", "F1", "examples")
 
 MODEL_NAME = "this model"
+ENSEMBLE_NAME, ALONE_NAME = "the ensemble", "this model alone"
 
 
 def describe_name(name: str) -> str:
@@ -26,8 +27,11 @@ def describe_name(name: str) -> str:
 
 
 def contestants(result: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The model and its baselines, by the names that people read, the model first."""
-    return [(MODEL_NAME, result), *((describe_name(name), each) for name, each in result["baselines"].items())]
+    """The model and its baselines, by the names that people read, the model first; an ensemble before its model."""
+    baselines = [(describe_name(name), each) for name, each in result["baselines"].items()]
+    if "ensemble" in result:
+        return [(ENSEMBLE_NAME, result), (ALONE_NAME, result["model_alone"]), *baselines]
+    return [(MODEL_NAME, result), *baselines]
 
 
 def comparison_rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -85,13 +89,29 @@ def leakage_sentences(result: Mapping[str, Any]) -> str:
 
 def headline(result: Mapping[str, Any]) -> str:
     """How good the model is, and how that compares with its best baseline."""
-    said = f"Accuracy {_with_interval(result, 'accuracy', percent)} on {result['examples']:,} test examples"
+    of_ensemble = ensemble_sentence(result)
+    said = (
+        f"{of_ensemble}Accuracy {_with_interval(result, 'accuracy', percent)} on {result['examples']:,} test examples"
+    )
     if not result["baselines"]:
         return f"{said}."
     name, best = max(result["baselines"].items(), key=lambda item: item[1]["accuracy"])
     said += f"; the best baseline, {describe_name(name)}, has {_with_interval(best, 'accuracy', percent)}."
     difference = result.get("differences", {}).get(name)
-    return said if difference is None else f"{said} {_difference_sentence(difference)}"
+    who = ENSEMBLE_NAME if "ensemble" in result else "the model"
+    return said if difference is None else f"{said} {_difference_sentence(difference, who)}"
+
+
+def ensemble_sentence(result: Mapping[str, Any]) -> str:
+    """What answered, where it was not the model alone, and a space behind it; else nothing."""
+    ensemble = result.get("ensemble")
+    if ensemble is None:
+        return ""
+    others = " and ".join(map(describe_name, ensemble["with"]))
+    return (
+        f"An ensemble: class probabilities are {ensemble['model_weight']:.0%} the model's, the rest those of {others} fitted to "
+        f"the same training rows. The model alone has {_with_interval(result['model_alone'], 'accuracy', percent)}. "
+    )
 
 
 def parameters_sentence(result: Mapping[str, Any]) -> str | None:
@@ -133,9 +153,9 @@ def three_digits(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _difference_sentence(difference: Mapping[str, Any]) -> str:
+def _difference_sentence(difference: Mapping[str, Any], who: str) -> str:
     points, interval = difference["accuracy_difference"], difference["accuracy_difference_ci95"]
-    said = f"On the same examples the model is {abs(points) * 100:.1f} points {'better' if points >= 0 else 'worse'}"
+    said = f"On the same examples {who} is {abs(points) * 100:.1f} points {'better' if points >= 0 else 'worse'}"
     if interval is None:
         return f"{said}."
     low, high = interval
@@ -175,4 +195,4 @@ def _is_number(value: Any) -> bool:
 def _number(key: str, value: float) -> str:
     if isinstance(value, int):
         return f"{value:,}"
-    return percent(value) if key == "accuracy" else three_digits(value)
+    return percent(value) if key.endswith("accuracy") else three_digits(value)

@@ -13,9 +13,12 @@ import pytest
 from framework.config import build_config
 from framework.errors import PluginError, SourceError
 from framework.metrics.records import read_json_lines
+from framework.plugins import registry
+from framework.plugins.interface import Plugin
 from framework.plugins.registry import active_plugins, installed_plugins
 from launch import cli
 from tests.packages import install, run_zerostream
+from tests.unit.conftest import RunCli
 
 EXAMPLE = Path(__file__).with_name("example_plugin.py")
 
@@ -71,6 +74,32 @@ def trained(zerostream: Zerostream, folder: Path, prepared: dict[str, object]) -
 def test_its_command_runs_with_its_options(zerostream: Zerostream) -> None:
     finished = zerostream("tiny", "--count", "5")
     assert (finished.returncode, finished.stdout) == (0, "5, 4, 3, 2, 1\n"), finished.stderr
+
+
+def test_labelled_rows_are_scored_by_the_plugin_of_the_run_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_cli: RunCli
+) -> None:
+    """Not by the first that is installed and could."""
+
+    def plugin(name: str, *, scores: bool) -> Plugin:
+        scoring = (lambda run_dir, file: ({"by": name}, name)) if scores else None
+        return Plugin(name=name, evaluate_labelled=scoring)
+
+    found = {"a": plugin("a", scores=True), "b": plugin("b", scores=True), "c": plugin("c", scores=False)}
+    monkeypatch.setattr(registry, "installed_plugins", lambda: found)
+    for run, name in (("run", "b"), ("folds/fold-1", "a"), ("silent", "c")):
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "config.yaml").write_text(f"run_dir: {run}\nplugins: {{{name}: {{}}}}\n")
+    for run, name in (("run", "b"), ("folds", "a")):
+        scored = run_cli("evaluate", tmp_path / run, "--labelled", tmp_path / "rows.csv", "--json")
+        assert (scored.code, json.loads(scored.out)["by"]) == (0, name)
+    for run, cause in (
+        ("silent", "trained without a plugin that scores labelled rows"),
+        ("nowhere", "no run directory"),
+    ):
+        refused = run_cli("evaluate", tmp_path / run, "--labelled", tmp_path / "rows.csv")
+        assert refused.code == 2
+        assert cause in refused.last_line
 
 
 def test_its_source_is_prepared(prepared: dict[str, dict[str, dict[str, int]]]) -> None:

@@ -20,7 +20,7 @@ from framework.data.stream import IGNORED_TARGET
 from framework.errors import ConfigError, UserError
 from framework.plugins.lora.adapters import add_adapters, load_adapter, merged, set_dropout
 from framework.plugins.lora.base import open_base
-from framework.plugins.lora.classifier import SequenceClassifier, build_classifier, class_targets
+from framework.plugins.lora.classifier import LanguageModelLoss, SequenceClassifier, build_classifier, class_targets
 from framework.plugins.lora.options import AdapterOptions
 from tests.tiny_base import make_base
 
@@ -72,6 +72,50 @@ def test_the_loss_is_the_sum_of_the_classes_negative_log_probabilities(model: Pr
     torch.testing.assert_close(classifier(TEXTS, LABELS), -(log_probs[0, 2] + log_probs[1, 0]))
     nothing = torch.full_like(LABELS, IGNORED_TARGET)
     assert classifier(TEXTS, nothing).item() == 0.0
+
+
+def test_the_mean_is_over_all_real_tokens_and_no_padding(model: PreTrainedModel) -> None:
+    classifier = SequenceClassifier(model, PAD, torch.eye(CLASSES), pooling="mean").eval()
+    both = classifier.logits(TEXTS)
+    torch.testing.assert_close(both[0], classifier.logits(TEXTS[:1, :4])[0])
+    hidden = model.base_model(input_ids=TEXTS).last_hidden_state
+    torch.testing.assert_close(both[0], model.score(hidden[0, :4].mean(dim=0)))
+    torch.testing.assert_close(both[1], model.score(hidden[1].mean(dim=0)))
+    assert not torch.allclose(both, SequenceClassifier(model, PAD, torch.eye(CLASSES)).eval().logits(TEXTS))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_the_second_loss_is_the_language_models_own_on_real_tokens(
+    architecture: str, base: Path, request: pytest.FixtureRequest
+) -> None:
+    """Per text its mean over tokens, weighted; a row that only fills the micro-batch up brings nothing."""
+    language_model = open_base(str(base if architecture == "gpt2" else request.getfixturevalue("llama"))).load().eval()
+    model = build_classifier(language_model, CLASSES, PAD)
+    vocab_size = language_model.config.vocab_size
+    second = LanguageModelLoss(language_model, model, vocab_size, weight=0.25)
+    classifier = SequenceClassifier(model, PAD, torch.eye(CLASSES), language_model=second).eval()
+    plain = SequenceClassifier(model, PAD, torch.eye(CLASSES)).eval()
+    log_probs = language_model(input_ids=TEXTS).logits.log_softmax(-1)
+    means = [
+        torch.stack([-log_probs[row, place, TEXTS[row, place + 1]] for place in range(real - 1)]).mean()
+        for row, real in enumerate((4, 6))
+    ]
+    torch.testing.assert_close(classifier(TEXTS, LABELS), plain(TEXTS, LABELS) + 0.25 * sum(means))
+    one = LABELS.clone()
+    one[1] = IGNORED_TARGET
+    torch.testing.assert_close(classifier(TEXTS, one), plain(TEXTS, one) + 0.25 * means[0])
+
+
+def test_the_second_loss_trains_the_embedding_that_is_its_matrix_and_is_not_saved(base: Path) -> None:
+    """In full fine-tuning GPT-2's output matrix stays its embedding; Llama's, which is another, stays as it was."""
+    language_model = open_base(str(base)).load()
+    model = build_classifier(language_model, CLASSES, PAD)
+    second = LanguageModelLoss(language_model, model, language_model.config.vocab_size, weight=1.0)
+    classifier = SequenceClassifier(model, PAD, torch.eye(CLASSES), language_model=second)
+    names = [name for name, each in classifier.named_parameters() if each.requires_grad]
+    assert not any("language_model" in name for name in names)
+    train(classifier)
+    assert second.head.weight is model.get_input_embeddings().weight
 
 
 def test_balanced_weights_are_scikit_learns() -> None:

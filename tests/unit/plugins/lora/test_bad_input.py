@@ -57,6 +57,20 @@ def test_a_table_that_does_not_do(
         (["plugins.lora.base=nowhere/at/all"], "nowhere/at/all does not exist"),
         (["plugins.lora.base={folder}"], "neither a run directory nor a Hugging Face model"),
         (["plugins.lora.adapter.targets=[c_atn]"], "'c_atn' names no projection"),
+        (["plugins.lora.adapter.targets=[lm_head]"], "'lm_head' names no projection"),
+        (["plugins.lora.adapter.targets=[score]"], "'score' names no projection"),
+        (["plugins.lora.adapter.targets=[]"], "plugins.lora.adapter.targets"),
+        (["plugins.lora.adapter.targets=['']"], "plugins.lora.adapter.targets"),
+        (["plugins.lora.fold=1"], "plugins.lora.fold is 1, but `zerostream finetune` trains every fold"),
+        (["plugins.lora.ensemble_with=[majority]"], "plugins.lora.ensemble_with"),
+        (["plugins.lora.ensemble_weight=0.3"], "ensemble_weight 0.3 is given without ensemble_with"),
+        (["plugins.lora.pooling=max"], "plugins.lora.pooling"),
+        (["plugins.lora.language_model_loss=-1"], "plugins.lora.language_model_loss"),
+        (["plugins.lora.task=causal_lm", "plugins.lora.prompts.path=x"], "data is given, but task causal_lm does not"),
+        (
+            ["plugins.lora.task=causal_lm", "plugins.lora.prompts.path=x", "plugins.lora.data={}", "plugins.lora.pooling=mean"],
+            "pooling is given, but task causal_lm does not",
+        ),
         (["plugins.lora.adapter.rank=0"], "plugins.lora.adapter.rank"),
         (["plugins.lora.adapter.rnak=4"], "write plugins.lora.adapter.rank"),
         (["plugins.lroa.base=x"], "write plugins.lora, if that is meant"),
@@ -66,8 +80,9 @@ def test_a_table_that_does_not_do(
         (["optimizer.lr=0"], "optimizer.lr"),
         (["plugins={}"], "no section plugins.lora"),
     ],
-    ids=["base", "no-base", "target", "rank", "key", "plugin", "prompts", "context", "preset", "lr", "section"],
-)
+    ids=["base", "no-base", "target", "output", "head", "no-target", "empty-target", "fold", "ensemble", "weight", "pooling",
+         "loss", "data", "for-classes", "rank", "key", "plugin", "prompts", "context", "preset", "lr", "section"],
+)  # fmt: skip
 def test_options_that_do_not_do(overrides: list[str], cause: str, run_cli: RunCli, config_file: Path) -> None:
     (config_file.parent / "empty").mkdir()
     named = [override.replace("{folder}", str(config_file.parent / "empty")) for override in overrides]

@@ -260,7 +260,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     assert "is a folder" in refused(options(tmp_path, source="csv"))
     file.write_bytes("text,label\nB\xe4r,x\n".encode("latin-1"))
     assert f"{file}: byte 12 (0xe4) is not utf-8" in refused(options(file))
-    assert "encoding 'utf-9' is not an encoding. To fix it: write encoding: utf-8" in refused(
+    assert "encoding 'utf-9' is not an encoding. To fix it: write encoding=utf-8" in refused(
         options(file, encoding="utf-9")
     )
     file.write_text('text,label\n"open,x\n')

@@ -54,6 +54,16 @@ class RunDir:
         return self.path / "stacks" / f"rank-{rank:05d}.txt"
 
     @property
+    def profile(self) -> Path:
+        """Where the time of the traced steps went (`train.profile`)."""
+        return self.path / "profile.txt"
+
+    @property
+    def memory_snapshot(self) -> Path:
+        """What was allocated when a GPU of a profiled run had no memory left; https://docs.pytorch.org/memory_viz shows it."""
+        return self.path / "memory_snapshot.pickle"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
@@ -77,7 +87,7 @@ class RunDir:
         """Everything a run writes, ``config`` last."""
         written = (self.checkpoints, self.metrics, self.evaluations, self.events, self.tensorboard, self.samples)
         around = (self.result, self.tokenizer, self.environment, self.heartbeat(0).parent, self.stacks(0).parent)
-        return (*written, *around, self.config)
+        return (*written, *around, self.profile, self.memory_snapshot, self.config)
 
     @property
     def checkpoints(self) -> Path:

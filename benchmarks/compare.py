@@ -5,9 +5,9 @@
     python -m benchmarks compare old.jsonl new.jsonl    two files of results, line by line where the settings agree
 
 Revisions run the real ``framework.train`` on the same shards, one rank with one thread, turn by turn (A B, B A, ...), in several
-starts of each: a start has its luck with memory and caches that no repetition within it averages out. Two signals are compared, time
-that passed and processor time; the one whose interval is narrower decides, because on a shared machine the first also counts what
-others do. An effect below ``--smallest-effect`` is called noise whatever its interval says.
+starts of each: a start has its luck with memory and caches that no repetition within it averages out. Two signals are compared,
+time that passed and processor time; the one whose interval is narrower decides, because on a shared machine the first also counts
+what others do. An effect below ``--smallest-effect`` is called noise whatever its interval says.
 
 Files are compared by the repeats that their lines hold; they were not interleaved, so only the same machine, at the same peace,
 gives an answer worth having.

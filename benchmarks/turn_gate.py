@@ -2,7 +2,7 @@
 
 Standard library alone, and one file: it also runs in the environment of a peer, and as a plugin of another revision of
 zerostream. Two named pipes lie in a folder: a byte in ``go`` begins a turn, a line of JSON in ``answers`` ends it. Between its
-turns a process stands still in ``begin_turn``, so that the machine belongs to whoever's turn it is. The first turn is the warm-up.
+turns a process stands still in ``begin_turn``: the machine belongs to whoever's turn it is. The first turn is the warm-up.
 """
 
 from __future__ import annotations

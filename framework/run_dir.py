@@ -59,6 +59,11 @@ class RunDir:
         return self.path / "profile.txt"
 
     @property
+    def step_split(self) -> Path:
+        """The same for programs: seconds of each phase in a mean traced step."""
+        return self.path / "profile.json"
+
+    @property
     def memory_snapshot(self) -> Path:
         """What was allocated when a GPU of a profiled run had no memory left; https://docs.pytorch.org/memory_viz shows it."""
         return self.path / "memory_snapshot.pickle"
@@ -87,7 +92,7 @@ class RunDir:
         """Everything a run writes, ``config`` last."""
         written = (self.checkpoints, self.metrics, self.evaluations, self.events, self.tensorboard, self.samples)
         around = (self.result, self.tokenizer, self.environment, self.heartbeat(0).parent, self.stacks(0).parent)
-        return (*written, *around, self.profile, self.memory_snapshot, self.config)
+        return (*written, *around, self.profile, self.step_split, self.memory_snapshot, self.config)
 
     @property
     def checkpoints(self) -> Path:

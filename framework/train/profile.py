@@ -9,6 +9,7 @@ Documentation: https://docs.pytorch.org/docs/stable/profiler.html.
 from __future__ import annotations
 
 import gc
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -112,8 +113,13 @@ class ProfileHook:
         steps = self._last - self._first + 1
         step_seconds = (time.perf_counter() - self._began) / steps
         self._profile.stop()
-        page = _describe(self._profile, self._first, self._last, step_seconds)
+        spans = [
+            Span(event.name, event.time_range.start, event.time_range.end) for event in self._profile.events() or ()
+        ]
+        split = split_step(spans, step_seconds, steps)
+        page = _describe(self._profile, split, step_seconds, f"steps {self._first} to {self._last}")
         write_durably(self._run_dir.profile, page.encode())
+        write_durably(self._run_dir.step_split, (json.dumps(split, indent=1) + "\n").encode())
         tensorboard_trace_handler(str(self._run_dir.tensorboard), worker_name="rank-0", use_gzip=True)(self._profile)
         if self._board is not None:
             self._board.show_text(self._last, "profile", page)
@@ -121,18 +127,15 @@ class ProfileHook:
         gc.collect()  # the events of a trace refer to each other
 
 
-def _describe(trace: profile, first: int, last: int, step_seconds: float) -> str:
-    spans = [Span(event.name, event.time_range.start, event.time_range.end) for event in trace.events() or ()]
-    split = split_step(spans, step_seconds, last - first + 1)
-    communication = split.pop("communication")
-    lines = [
-        f"steps {first} to {last}: {step_seconds * 1e3:,.1f} ms a step, traced (tracing itself costs some of it)",
-        "",
-    ]
+def _describe(trace: profile, split: Mapping[str, float], step_seconds: float, steps: str) -> str:
+    lines = [f"{steps}: {step_seconds * 1e3:,.1f} ms a step, traced (tracing itself costs some of it)", ""]
     for name, seconds in split.items():
         share = seconds / step_seconds
-        lines.append(f"  {name:<18} {seconds * 1e3:>10,.1f} ms {share:>6.1%}  {'#' * round(40 * share)}".rstrip())
-    lines += [f"  {'(communication)':<18} {communication * 1e3:>10,.1f} ms {communication / step_seconds:>6.1%}", ""]
+        # Communication lies within the phases: in brackets, and without a bar.
+        within = name == "communication"
+        shown, bar = (f"({name})", "") if within else (name, "#" * round(40 * share))
+        lines.append(f"  {shown:<18} {seconds * 1e3:>10,.1f} ms {share:>6.1%}  {bar}".rstrip())
+    lines.append("")
     on_gpu = torch.cuda.is_available()
     order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     lines.append(f"the {_OPERATORS_SHOWN} operators that took most:")

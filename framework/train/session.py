@@ -259,6 +259,7 @@ def _summarise(
         "parameters": size.parameters,
         "trainable_parameters": size.trainable,
         "trained_state_bytes": state_bytes,
+        "flops_per_token": size.flops_per_token,
         "world_size": world.world_size,
     }
     if frozen := size.parameters - size.trainable:  # what full fine-tuning would train, in place of what was added

@@ -45,7 +45,7 @@ def test_sides_work_in_their_turns_alone(tmp_path: Path) -> None:
 
 def test_a_side_that_ends_says_why(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('no such model')"]
-    with Side(command, tmp_path / "side") as side, pytest.raises(SideError, match="ended with 1: no such model"):
+    with Side(command, tmp_path / "side") as side, pytest.raises(SideError, match=r"ended with 1: no such model"):
         side.next_turn()
 
 

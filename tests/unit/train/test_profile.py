@@ -40,7 +40,7 @@ def test_a_step_is_split_into_its_phases_and_the_rest() -> None:
 def test_running_out_of_memory_says_what_to_do(tmp_path: Path) -> None:
     config = build_config({"run_dir": str(tmp_path)}, origin="test")
     with (
-        pytest.raises(DeviceMemoryError, match="engine.micro_batch_size"),
+        pytest.raises(DeviceMemoryError, match=r"lower engine\.micro_batch_size"),
         explained_out_of_memory(config, is_main=True),
     ):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -7,7 +7,7 @@
 Every cell is a start of the real ``zerostream train``: its median step after the warm-up counts, then some steps are traced to
 split the time. A cell that runs out of memory is a result like any other. Model FLOPs utilisation is tokens/s times FLOPs of a
 token over the machine's peak; the FLOPs are 6 per weight in a matrix product and 12 x layers x width x context for attention
-(Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B), the peak is a data sheet's for a known GPU, else measured by one matrix
+(Chowdhery et al. 2022, PaLM, arXiv:2204.02311, appendix B); the peak is a data sheet's for a known GPU, else that of a matrix
 product on all cores. One JSON line a cell.
 """
 

@@ -46,7 +46,7 @@ def main() -> None:
             publish(record, arguments.append)
 
 
-def add_work(parser: argparse.ArgumentParser) -> None:
+def add_work(parser: argparse._ActionsContainer) -> None:
     """What is read, and how often."""
     parser.add_argument("--tokens", type=int, default=64, help="in the shards, in units of 1,048,576 (default 64)")
     parser.add_argument("--context", type=int, default=1024, help="of a row (default 1024)")

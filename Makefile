@@ -79,6 +79,14 @@ test-faults: venv  ## run the whole fault matrix into docs/reliability.md, and i
 	$(BIN)/python -m tests.faults --write docs/reliability.md $(FAULTS_ARGS)
 	$(BIN)/python -m tests.faults.mutations
 
+PEERS := .venv-peers
+.PHONY: peers
+peers: venv  ## install the tools that benchmarks compare with, into an environment of their own
+	@test -x $(PEERS)/bin/python || '$(PYTHON)' -m venv $(PEERS)
+	torch=$$(grep '^torch==' $(LOCK))
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet "$$torch" --requirement benchmarks/peers.txt
+	printf 'Now: %s\n' '$(BIN)/python -m benchmarks peers'
+
 .PHONY: check
 check: venv  ## lint, formatting, types, floors
 	@echo '== ruff check'; $(BIN)/ruff check .

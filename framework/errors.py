@@ -91,6 +91,10 @@ class NonFiniteError(ZerostreamError):
     """A loss or gradient that is NaN or infinite; agreed by all ranks before it reaches the weights."""
 
 
+class DeviceMemoryError(ZerostreamError):
+    """A device has not the memory that a step needs."""
+
+
 class PreemptedError(ZerostreamError):
     """The run was asked to stop, has saved, and goes on when it is started again."""
 

@@ -59,6 +59,21 @@ class RunDir:
         return self.path / "stacks" / f"rank-{rank:05d}.txt"
 
     @property
+    def profile(self) -> Path:
+        """Where the time of the traced steps went (`train.profile`)."""
+        return self.path / "profile.txt"
+
+    @property
+    def step_split(self) -> Path:
+        """The same for programs: seconds of each phase in a mean traced step."""
+        return self.path / "profile.json"
+
+    @property
+    def memory_snapshot(self) -> Path:
+        """What was allocated when a GPU of a profiled run had no memory left; https://docs.pytorch.org/memory_viz shows it."""
+        return self.path / "memory_snapshot.pickle"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 
@@ -89,7 +104,7 @@ class RunDir:
             self.heartbeat(0).parent,
             self.stacks(0).parent,
         )
-        return (*written, *around, self.config)
+        return (*written, *around, self.profile, self.step_split, self.memory_snapshot, self.config)
 
     @property
     def checkpoints(self) -> Path:

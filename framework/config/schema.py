@@ -224,6 +224,15 @@ class EngineConfig(Section):
     """What ZeRO keeps in host memory."""
 
 
+class ProfileConfig(Section):
+    """Where the time of a step goes, told by torch's profiler on rank 0."""
+
+    steps: NonNegativeInt = 0
+    """Trace so many steps; 0 is off. The trace goes to `tensorboard/`, a summary to `profile.txt`."""
+    skip_steps: NonNegativeInt = 5
+    """Steps of a start before the first one that is traced: they compile, and fill caches."""
+
+
 class TrainConfig(Section):
     """How long to train and when to look."""
 
@@ -247,6 +256,8 @@ class TrainConfig(Section):
     """How long a start may take until its first step is done, compilation included."""
     step_timeout_seconds: PositiveInt = 600
     """How long a step, an evaluation or a save may take before all stacks are written down and the run fails."""
+    profile: ProfileConfig = ProfileConfig()
+    """Where the time of a step goes."""
 
 
 class CheckpointConfig(Section):

@@ -11,7 +11,28 @@ if not torch.cuda.is_available():
 os.environ.setdefault("DS_LOG_LEVEL", "warning")
 
 from framework.engine.build import build_engine
-from framework.engine.engine import WEIGHT, Engine, FragmentReader, StepOutcome, sum_losses
+from framework.engine.engine import (
+    BACKWARD,
+    FORWARD,
+    OPTIMIZER,
+    WEIGHT,
+    Engine,
+    FragmentReader,
+    StepOutcome,
+    sum_losses,
+)
 from framework.engine.world import World, join_world
 
-__all__ = ["WEIGHT", "Engine", "FragmentReader", "StepOutcome", "World", "build_engine", "join_world", "sum_losses"]
+__all__ = [
+    "BACKWARD",
+    "FORWARD",
+    "OPTIMIZER",
+    "WEIGHT",
+    "Engine",
+    "FragmentReader",
+    "StepOutcome",
+    "World",
+    "build_engine",
+    "join_world",
+    "sum_losses",
+]

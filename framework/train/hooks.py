@@ -88,6 +88,10 @@ class TensorBoardHook:
         for number, story in enumerate(stories):
             self._board.text(step, f"stories/{number}", story)
 
+    def show_text(self, step: int, name: str, text: str) -> None:
+        """A page of text, in lines of equal width."""
+        self._board.text(step, name, "\n".join(f"    {line}" for line in text.splitlines()))
+
     def show_image(self, step: int, name: str, image: npt.NDArray[np.uint8]) -> None:
         """A picture, [height, width, 3] uint8."""
         self._board.image(step, name, image)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch.profiler import record_function
 
 from framework.checkpoint.store import CheckpointStore
 from framework.config import Config
@@ -32,6 +33,8 @@ from framework.train.stopping import StopRequest, describe_stop
 from framework.train.watch import Watch
 
 _ASKED_BY_CONFIG = -1
+DATA_WAIT = "step/data_wait"
+"""How a profiler's trace calls the wait for the next batch."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,8 @@ class TrainingLoop:
         config, world, tokens = self._config, self._world, start.tokens
         for step in range(start.step + 1, config.train.max_steps + 1):
             began = time.perf_counter()
-            batch = next(self._batches)
+            with record_function(DATA_WAIT):
+                batch = next(self._batches)
             waited = time.perf_counter() - began
             lr = learning_rate(step, config.optimizer, config.schedule, config.train.max_steps)
             # Dropout depends on this alone, so that there is no random state to save.

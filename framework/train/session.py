@@ -28,6 +28,7 @@ from framework.train import preflight
 from framework.train.events import EventLog, count_skipped_sequences
 from framework.train.hooks import ConsoleHook, RecordHook, TensorBoardHook, write_result
 from framework.train.loop import Progress, TrainingLoop
+from framework.train.profile import ProfileHook, explained_out_of_memory
 from framework.train.recipe import Recipe
 from framework.train.stopping import StopRequest
 from framework.train.watch import Watch
@@ -97,7 +98,7 @@ def train(config: Config, stop: StopRequest) -> None:
         hooks = _make_hooks(config, found, size, start, console, engine, events)
         watch.expect("start", start.step, deadlines.start_timeout_seconds)
         began = time.perf_counter()
-        end = TrainingLoop(
+        loop = TrainingLoop(
             config,
             engine,
             batches,
@@ -108,7 +109,9 @@ def train(config: Config, stop: StopRequest) -> None:
             stop,
             watch,
             recipe.ignorant_loss,
-        ).run(start)
+        )
+        with explained_out_of_memory(config, is_main=world.is_main):
+            end = loop.run(start)
         failpoint("shutdown")
         seconds = time.perf_counter() - began
         state_bytes = _count_state(engine)
@@ -214,6 +217,8 @@ def _make_hooks(
             board = TensorBoardHook(config, start.step, size.flops_per_token, rate)
         hooks.append(ConsoleHook(config, console))
     hooks += found.recipe.hooks(found.plan, engine, board, events)
+    if world.is_main and config.train.profile.steps:
+        hooks.append(ProfileHook(config, board))
     if board is not None:
         hooks.append(board)
     for active in active_plugins(config):
@@ -251,6 +256,7 @@ def _summarise(
         "parameters": size.parameters,
         "trainable_parameters": size.trainable,
         "trained_state_bytes": state_bytes,
+        "flops_per_token": size.flops_per_token,
         "world_size": world.world_size,
     }
     if frozen := size.parameters - size.trainable:  # what full fine-tuning would train, in place of what was added

@@ -91,6 +91,7 @@ def variant_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
         "checkpointing": ["engine.zero_stage=1", "engine.activation_checkpointing=true"],
         "checkpointing-zero3": ["engine.zero_stage=3", "engine.activation_checkpointing=true"],
         "accumulation": ["engine.zero_stage=2", "engine.micro_batch_size=2"],
+        "profiled": ["train.profile.steps=2", "train.profile.skip_steps=1", "logging.tensorboard=true"],
         "llama": ["model.architecture=llama", "engine.zero_stage=3"],
         "llama-reference": ["model.architecture=llama", "engine.kind=reference"],
     }

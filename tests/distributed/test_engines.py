@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from typing import Any
@@ -116,3 +117,17 @@ def test_every_run_went_well(one_rank: Runs, two_ranks: Runs) -> None:
     for name, outcome in (one_rank.outcomes | two_ranks.outcomes).items():
         expected = 75 if name.endswith("-stopped") else EXIT_CODES.get(name, 0)
         assert outcome["exit_code"] == expected, (name, outcome["message"])
+
+
+def test_a_profiled_run_tells_where_its_time_went(two_ranks: Runs) -> None:
+    """And computes the same: the reference of the variants is the run without a profile."""
+    same = [line["loss"] for line in two_ranks.metrics("zero1")][:5]
+    # The schedule differs with train.max_steps only in its cosine, which begins after the five steps of warm-up.
+    assert [line["loss"] for line in two_ranks.metrics("profiled")][:5] == same
+    page = (two_ranks.path("profiled") / "profile.txt").read_text()
+    assert "steps 2 to 3" in page
+    for word in ("waiting for data", "forward", "backward", "optimizer", "(communication)", "aten::"):
+        assert word in page
+    (trace,) = (two_ranks.path("profiled") / "tensorboard").glob("rank-0.*.pt.trace.json.gz")
+    names = {event.get("name") for event in json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]}
+    assert {"step/forward", "step/backward", "step/optimizer", "step/data_wait"} <= names

@@ -224,7 +224,9 @@ def test_what_an_interrupted_prepare_left_is_no_damage(run_cli: RunCli, shards: 
 
 
 @pytest.mark.parametrize(
-    ("damage", "state"), [(Path.unlink, "missing"), (lambda path: os.truncate(path, 100), "unreadable")], ids=["missing", "cut"]
+    ("damage", "state"),
+    [(Path.unlink, "missing"), (lambda path: os.truncate(path, 100), "unreadable")],
+    ids=["missing", "cut"],
 )
 def test_a_damaged_manifest_of_shards_is_found(run_cli: RunCli, shards: Path, damage: Damage, state: str) -> None:
     damage(shards / "manifest.json")
@@ -280,7 +282,9 @@ def test_a_checkpoint_in_the_folder_of_another_step_is_found(run_cli: RunCli, ch
 
 
 @pytest.mark.parametrize(
-    ("damage", "state"), [(Path.unlink, "missing"), (lambda path: os.truncate(path, 100), "unreadable")], ids=["missing", "cut"]
+    ("damage", "state"),
+    [(Path.unlink, "missing"), (lambda path: os.truncate(path, 100), "unreadable")],
+    ids=["missing", "cut"],
 )
 def test_a_damaged_manifest_of_a_checkpoint_is_found(
     run_cli: RunCli, checkpoint: Path, damage: Damage, state: str

@@ -93,6 +93,9 @@ def test_an_empty_folder_may_become_a_run(tiny_config: Path, overrides: list[str
     config = load_config(tiny_config, overrides)
     config.run_dir.mkdir()
     assert check(config, 1).newest_checkpoint is None
+    # Another rank of this start may have looked already, and says that it is alive.
+    RunDir(config.run_dir).heartbeat(1).parent.mkdir()
+    assert check(config, 1).newest_checkpoint is None
 
 
 def test_the_newest_readable_checkpoint_is_found(tiny_config: Path, overrides: list[str]) -> None:

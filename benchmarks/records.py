@@ -1,0 +1,77 @@
+"""What every answer is kept as: one JSON line with its setting, its values and spread, and the machine it was measured on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Median of repeats, the quartiles around it, and each of them."""
+    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return {
+        "median": _rounded(statistics.median(values)),
+        "quartiles": [_rounded(quartiles[0]), _rounded(quartiles[2])],
+        "of_each": [_rounded(value) for value in values],
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+def new_record(
+    question: str,
+    setting: Mapping[str, Any],
+    values: Mapping[str, Any],
+    *,
+    ranks: int = 1,
+    config: Mapping[str, Any] | None = None,
+    warmup: int | None = None,
+    repeats: int | None = None,
+) -> dict[str, Any]:
+    """One line of ``benchmarks/results``.
+
+    Args:
+        question: whose answer it is.
+        setting: what tells this line from the others of its question.
+        values: what was measured; what was repeated as ``summary`` has it.
+        ranks: that took part.
+        config: the resolved config, where a run was measured.
+        warmup: steps, or repeats, before the first that counts.
+        repeats: that count.
+    """
+    import torch
+
+    from framework.metrics.hardware import describe_environment
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    record: dict[str, Any] = {"question": question, "setting": dict(setting), "values": dict(values)}
+    record |= {"warmup": warmup, "repeats": repeats, "config": config}
+    return {**record, "environment": describe_environment(ranks, device)}
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The option that all questions have."""
+    parser.add_argument("--append", type=Path, metavar="FILE", help="add each result line to this file")
+
+
+def publish(record: Mapping[str, Any], append: Path | None) -> None:
+    """Prints the line, and keeps it where the user wants it."""
+    line = json.dumps(record, ensure_ascii=False)
+    print(line, flush=True)
+    if append is not None:
+        append.parent.mkdir(parents=True, exist_ok=True)
+        with append.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """All lines of a file of results."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -1,25 +1,26 @@
 """What one rank holds in memory, by part, at the moment when it holds most. No torch.
 
-The engine's buffers are those of DeepSpeed 0.19 as ``framework.engine.deepspeed_config`` sets it up; what a layer keeps for
-its backward pass is counted from transformers' code (``framework.planner.activations``).
+A step has a few moments at which memory can be at its peak; each is a sum of parts, and the largest one is the plan:
+
+    loss             states + gradients of the micro-steps before + all activations + logits
+    last block       the same without logits, with one block's gradients of activations (and its activations, when recomputed)
+    first block      states + all gradients on their way + one block
+    exchange         states + all gradients + what is copied to exchange them
+    optimizer step   states + this rank's gradients
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from framework.config import Config
 from framework.planner.activations import Activations, activations_of
 from framework.planner.devices import Device
 from framework.planner.shape import ModelShape, shape_of
+from framework.planner.states import Bytes, Part, States, add, states_of, zero_formula_bytes
 
-Part = Literal[
-    "parameters", "gradients", "optimizer", "master", "activations", "logits", "communication", "workspace", "base"
-]
-BUCKET_ELEMENTS = 50_000_000
-_FREE_SHARE = 0.04  # what torch's allocator cannot hand out, for fragments
+_FREE_SHARE = 0.04  # what torch's allocator cannot hand out, for fragments; on a host, what the system keeps for itself
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class MemoryPlan:
     zero_stage: int
     micro_batch_size: int
     activation_checkpointing: bool
+    parameters: int
     moment: str
     """When the peak is reached."""
     parts: Mapping[Part, int]
@@ -40,6 +42,8 @@ class MemoryPlan:
     memory_bytes: int
     """Of the device, or this rank's share of the node's."""
     usable_bytes: int
+    zero_formula_bytes: int
+    """Model states as the ZeRO formulas have them (``framework.planner.states``)."""
 
     @property
     def peak_bytes(self) -> int:
@@ -51,8 +55,9 @@ class MemoryPlan:
 
     @property
     def model_state_bytes(self) -> int:
-        """Parameters, gradients, master weights and moments."""
-        return sum(self.parts.get(part, 0) for part in ("parameters", "gradients", "optimizer", "master"))
+        """Parameters, gradients, master weights and moments at the peak, on device and host."""
+        states: tuple[Part, ...] = ("parameters", "gradients", "optimizer", "master")
+        return sum(self.parts.get(part, 0) + self.host_parts.get(part, 0) for part in states)
 
     @property
     def margin_bytes(self) -> int:
@@ -72,58 +77,44 @@ def plan_memory(config: Config, ranks_per_node: int, nodes: int, device: Device)
     """
     shape, engine = shape_of(config), config.engine
     ranks = ranks_per_node * nodes
-    states, buffers, host = _held(config, shape, ranks, device)
-    activations = activations_of(shape, engine)
-    moments = {
-        "forward and backward": _while_learning(states, buffers, activations),
-        "optimizer step": _while_stepping(config, shape, states, ranks),
-    }
+    states = states_of(config, shape, ranks, on_host=device.is_host)
+    activations = activations_of(shape, engine, on_host=device.is_host)
+    accumulates = engine.global_batch_size > engine.micro_batch_size * ranks
+    moments = _moments(config, shape, states, activations, accumulates=accumulates)
     moment = max(moments, key=lambda name: sum(moments[name].values()))
-    parts: dict[Part, int] = {**moments[moment], "base": int(device.base_bytes)}
+    parts, host = add(moments[moment], {"base": int(device.base_bytes)}), states.host
     if device.is_host:
-        for part, held in host.items():
-            parts[part] = parts.get(part, 0) + held
-        host = {}
+        parts, host = add(parts, host), {}
     memory = device.rank_memory_bytes(ranks_per_node)
     return MemoryPlan(
         zero_stage=engine.zero_stage,
         micro_batch_size=engine.micro_batch_size,
         activation_checkpointing=engine.activation_checkpointing,
+        parameters=shape.parameters,
         moment=moment,
-        parts=parts,
+        parts={part: count for part, count in parts.items() if count},
         host_parts=host,
         memory_bytes=int(memory),
         usable_bytes=int(memory * (1 - _FREE_SHARE)),
+        zero_formula_bytes=zero_formula_bytes(shape.parameters, ranks, engine.zero_stage, engine.precision),
     )
 
 
-def _held(
-    config: Config, shape: ModelShape, ranks: int, device: Device
-) -> tuple[dict[Part, int], int, dict[Part, int]]:
-    """All the time: states on the device, buffers for communication, states in host memory."""
-    engine, count = config.engine, shape.parameters
-    width = 4 if engine.precision == "fp32" else 2
-    stage = engine.zero_stage if engine.kind == "deepspeed" else 0
-    share = -(-count // ranks)
-    states: dict[Part, int] = {"parameters": width * (share if stage == 3 else count)}
-    optimized: dict[Part, int] = {"optimizer": 8 * (share if stage else count)}
-    if stage or engine.precision != "fp32":
-        optimized["master"] = 4 * (share if stage else count)
-    states["gradients"] = (width if stage == 0 else 4) * (share if stage >= 2 else count)
-    buffers = 2 * width * min(BUCKET_ELEMENTS, count) if stage else 0
-    if engine.offload.optimizer:
-        return states, buffers, optimized
-    return {**states, **optimized}, buffers, {}
-
-
-def _while_learning(states: dict[Part, int], buffers: int, activations: Activations) -> dict[Part, int]:
+def _moments(
+    config: Config, shape: ModelShape, states: States, activations: Activations, *, accumulates: bool
+) -> dict[str, Bytes]:
+    recomputes = config.engine.activation_checkpointing
+    per_block = activations.input_bytes if recomputes else activations.block_bytes
+    kept: Bytes = {"activations": shape.layers * per_block + activations.ends_bytes}
+    block: Bytes = {"workspace": activations.working_bytes}
+    if recomputes:
+        block = add(block, {"activations": activations.block_bytes})
+    one_block = add({"activations": activations.block_bytes}, {"workspace": activations.working_bytes})
+    before = states.before if accumulates else {}
     return {
-        **states,
-        "activations": activations.kept_bytes,
-        "logits": activations.logits_bytes,
-        "communication": buffers,
+        "loss": add(states.always, states.gathered, before, kept, {"logits": activations.logits_bytes}),
+        "last block": add(states.always, states.gathered, before, kept, block),
+        "first block": add(states.always, states.flowing, one_block),
+        "exchange": add(states.always, states.flowing, states.reducing),
+        "optimizer step": add(states.always, states.stepping),
     }
-
-
-def _while_stepping(config: Config, shape: ModelShape, states: dict[Part, int], ranks: int) -> dict[Part, int]:
-    return dict(states)

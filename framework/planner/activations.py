@@ -24,7 +24,7 @@ class Activations:
     ends_bytes: int
     """Kept outside the blocks: ids, positions, the last norm, the output matrix's input."""
     logits_bytes: int
-    """At the loss: log-probabilities in float32, and twice their gradient."""
+    """At the loss."""
     working_bytes: int
     """Gradients of activations that a block's backward pass has in hand at once."""
 
@@ -34,7 +34,7 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
     tokens = engine.micro_batch_size * shape.context_length
     element = 4 if engine.precision == "fp32" else 2
     width, inner = shape.width, shape.intermediate
-    fused = engine.compile and not on_host
+    fused = engine.compile
     per_token = element * _block_elements(shape, fused) + _block_statistics(shape, element)
     if shape.dropout:
         per_token += _dropout_bytes(shape, element, on_host)
@@ -43,8 +43,8 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
         rotary = 2 * element * shape.head_width * shape.context_length
     else:
         ends, rotary = 2 * element * width + 2 * element, 0
-    # In bf16 the gradient is rounded once more on its way to the output matrix.
-    logits = 12 * shape.vocab_size + (4 * shape.vocab_rows if shape.vocab_rows != shape.vocab_size else 0)
+    # Log-probabilities, their gradient and that of the logits, in float32; compiled, the logits and their gradient as they are.
+    logits = 2 * element * shape.vocab_rows if fused else 12 * shape.vocab_size
     return Activations(
         block_bytes=tokens * per_token,
         input_bytes=tokens * element * width,
@@ -63,7 +63,9 @@ def _block_elements(shape: ModelShape, fused: bool) -> int:
         if shape.activation == "gelu_new":  # x, x / 2, the tanh, one more than the tanh; then what it gives
             return attention + (inner if fused else 5 * inner)
         return attention + 2 * inner
-    if shape.architecture == "gpt_neox":  # one input for both norms; rotated queries and keys beside the values' storage
+    if (
+        shape.architecture == "gpt_neox"
+    ):  # one input for both norms; rotated queries and keys beside the values' storage
         return 3 * width + 2 * (query + 2 * key_value) + query + 2 * inner
     norms = 6 * width if shape.norm == "rms" else 4 * width  # input, normalised, scaled: twice
     heads = 2 * (query + key_value) if shape.normalises_heads else 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from framework.errors import ConfigError
+from framework.planner.efficiency import Efficiency
 
 _TABLE = Path(__file__).with_name("devices.yaml")
 
@@ -42,9 +44,15 @@ class Device(BaseModel):
     """To host memory."""
     base_bytes: float = Field(ge=0)
     """What a rank takes before the model: context, workspaces, communicators; on a host, the libraries."""
+    matrix_share: float | None = Field(default=None, gt=0, le=1)
+    """Of its peak that wide matrix products reach, where that is known to differ from most."""
     is_host: bool = False
     price_per_hour: float | None = Field(default=None, ge=0)
     source: str = ""
+
+    def efficiency(self) -> Efficiency:
+        """What training reaches of these rates, without a calibration."""
+        return Efficiency() if self.matrix_share is None else replace(Efficiency(), matrix=self.matrix_share)
 
     def flops_per_second(self, precision: str) -> float:
         return self.peak_flops.fp32 if precision == "fp32" else self.peak_flops.bf16

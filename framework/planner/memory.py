@@ -34,6 +34,8 @@ class MemoryPlan:
     zero_stage: int
     micro_batch_size: int
     activation_checkpointing: bool
+    offload: str
+    """`none`, `optimizer`, or `optimizer, parameters`."""
     parameters: int
     moment: str
     """When the peak is reached."""
@@ -69,13 +71,18 @@ class MemoryPlan:
         return self.margin_bytes >= 0
 
 
-def plan_memory(config: Config, ranks_per_node: int, nodes: int, device: Device) -> MemoryPlan:
+def plan_memory(
+    config: Config, ranks_per_node: int, nodes: int, device: Device, shape: ModelShape | None = None
+) -> MemoryPlan:
     """What a rank of ``ranks_per_node`` x ``nodes`` will hold when it trains ``config`` on ``device``.
+
+    Args:
+        shape: of the config's model, where it is known already.
 
     Raises:
         ConfigError: an architecture or a vocabulary that the planner does not know.
     """
-    shape, engine = shape_of(config), config.engine
+    shape, engine = shape or shape_of(config), config.engine
     ranks = ranks_per_node * nodes
     states = states_of(config, shape, ranks, on_host=device.is_host)
     activations = activations_of(shape, engine, on_host=device.is_host)
@@ -90,6 +97,7 @@ def plan_memory(config: Config, ranks_per_node: int, nodes: int, device: Device)
         zero_stage=engine.zero_stage,
         micro_batch_size=engine.micro_batch_size,
         activation_checkpointing=engine.activation_checkpointing,
+        offload=_offload_words(config),
         parameters=shape.parameters,
         moment=moment,
         parts={part: count for part, count in parts.items() if count},
@@ -98,6 +106,12 @@ def plan_memory(config: Config, ranks_per_node: int, nodes: int, device: Device)
         usable_bytes=int(memory * (1 - _FREE_SHARE)),
         zero_formula_bytes=zero_formula_bytes(shape.parameters, ranks, engine.zero_stage, engine.precision),
     )
+
+
+def _offload_words(config: Config) -> str:
+    offload = config.engine.offload
+    words = [word for word, is_on in (("optimizer", offload.optimizer), ("parameters", offload.parameters)) if is_on]
+    return ", ".join(words) or "none"
 
 
 def _moments(

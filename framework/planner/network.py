@@ -25,13 +25,15 @@ class Network:
         device: gives the rates.
         ranks_per_node: g.
         nodes: N.
-        efficiency: share of the wires' rates that collectives reach.
+        link_share: of the rate between the ranks of a node that collectives reach.
+        network_share: the same, between nodes.
     """
 
     device: Device
     ranks_per_node: int
     nodes: int
-    efficiency: float
+    link_share: float
+    network_share: float
 
     @property
     def ranks(self) -> int:
@@ -66,6 +68,6 @@ class Network:
 
     def _rates(self) -> tuple[float, float]:
         return (
-            self.device.link_bytes_per_second * self.efficiency,
-            self.device.nic_bytes_per_second * self.efficiency,
+            self.device.link_bytes_per_second * self.link_share,
+            self.device.nic_bytes_per_second * self.network_share,
         )

@@ -26,7 +26,7 @@ class Activations:
     logits_bytes: int
     """At the loss."""
     working_bytes: int
-    """Gradients of activations that a block's backward pass has in hand at once."""
+    """What a block's backward pass has in hand at once beyond what it has freed: gradients of activations."""
 
 
 def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) -> Activations:
@@ -39,7 +39,7 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
     if shape.dropout:
         per_token += _dropout_bytes(shape, element, on_host)
     if shape.norm == "rms":
-        ends = 3 * element * width + (2 * (4 - element) * width if element < 4 else 0) + 4
+        ends = 3 * element * width + (4 - element) * width + 4
         rotary = 2 * element * shape.head_width * shape.context_length
     else:
         ends, rotary = 2 * element * width + 2 * element, 0
@@ -50,7 +50,7 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
         input_bytes=tokens * element * width,
         ends_bytes=tokens * (ends + 24) + rotary,
         logits_bytes=tokens * logits,
-        working_bytes=tokens * element * (3 * inner + 2 * width),
+        working_bytes=tokens * element * (2 * inner + 2 * width),
     )
 
 

@@ -76,6 +76,7 @@ class ModelShape:
     has_learned_positions: bool
     has_biases: bool
     has_qkv_bias: bool
+    has_output_bias: bool
     normalises_heads: bool
     norm: Literal["layer", "rms"]
     activation: str
@@ -109,6 +110,8 @@ class ModelShape:
             biases += query + 2 * key_value
         if self.has_biases:
             biases += 2 * width + self.intermediate
+        elif self.has_output_bias:
+            biases += width
         return norms + biases + (2 * self.head_width if self.normalises_heads else 0)
 
     @property
@@ -189,6 +192,7 @@ def shape_of(config: Config) -> ModelShape:
         has_learned_positions=family.has_learned_positions,
         has_biases=has_biases,
         has_qkv_bias=family.has_qkv_bias or bool(overrides.get("attention_bias")),
+        has_output_bias=bool(overrides.get("attention_bias")),
         normalises_heads=family.normalises_heads,
         norm=family.norm,
         activation=str(overrides.get("activation_function", overrides.get("hidden_act", family.activation))),

@@ -125,10 +125,13 @@ def _moments(
         block = add(block, {"activations": activations.block_bytes})
     one_block = add({"activations": activations.block_bytes}, {"workspace": activations.working_bytes})
     before = states.before if accumulates else {}
+    # The first block's own gradients are what its backward pass is about to give.
+    still_to_come = (4 if config.engine.precision == "fp32" else 2) * shape.layer_parameters
+    flowing: Bytes = {part: max(0, count - still_to_come) for part, count in states.flowing.items()}
     return {
         "loss": add(states.always, states.gathered, before, kept, {"logits": activations.logits_bytes}),
         "last block": add(states.always, states.gathered, before, kept, block),
-        "first block": add(states.always, states.flowing, one_block),
+        "first block": add(states.always, flowing, one_block),
         "exchange": add(states.always, states.flowing, states.reducing),
         "optimizer step": add(states.always, states.stepping),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -27,6 +28,7 @@ _FIX = "To fix it"
 # glibc gives each large tensor back to the kernel and takes it again in the next step, page by page: a seventh of a small model's
 # step on a CPU (docs/experiments.md). With these it keeps them.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _SECONDS_TO_SIGKILL = 10  # for ranks that still live when another has failed
 
 
@@ -56,11 +58,11 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
         ),
         sys.executable,
     )
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, _hand_on)
     shutil.rmtree(run_dir.stacks(0).parent, ignore_errors=True)  # of an earlier start
+    signals = _HandOn()
     try:
-        launch("-u", "-m", _RANK_MODULE, str(config_path), *overrides)
+        with signals:
+            launch("-u", "-m", _RANK_MODULE, str(config_path), *overrides)
     except _StoppedBeforeRanksError:
         print(f"zerostream: stopped before any rank had started. {_FIX}: start it again.", file=sys.stderr, flush=True)
         return EXIT_PREEMPTED
@@ -69,6 +71,10 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
             _say_who_hung(hung, nproc, run_dir)
             return EXIT_FAILED
         rank, failure = _root_cause(error.failures)
+        if -failure.exitcode in signals.handed_on:  # from its first step to its end a rank does not die of these
+            cause = f"stopped before rank {rank} was up"
+            print(f"zerostream: {cause}. {_FIX}: start it again.", file=sys.stderr, flush=True)
+            return EXIT_PREEMPTED
         rank_0 = error.failures.get(0)
         rank_0_has_said_it = rank == 0 or (rank_0 is not None and rank_0.exitcode == failure.exitcode)
         if not (rank_0_has_said_it and _FIX in _message(failure)):
@@ -106,16 +112,41 @@ class _StoppedBeforeRanksError(Exception):
     """A signal came while there was nobody to hand it on to."""
 
 
-def _hand_on(number: int, frame: FrameType | None) -> None:
-    """To every rank: a signal that one terminal or scheduler sent to this process alone is meant for the run."""
-    import psutil
+class _HandOn:
+    """Hands signals on to every rank while ranks run: one that a terminal or scheduler sent to this process alone is meant for
+    the run. Afterwards they are ignored: the outcome is known, and has to be told.
+    """
 
-    ranks = [child for child in psutil.Process().children() if _RANK_MODULE in " ".join(_command_of(child))]
-    if not ranks:
-        raise _StoppedBeforeRanksError
-    for rank in ranks:
-        with suppress(ProcessLookupError):
-            os.kill(rank.pid, number)
+    def __init__(self) -> None:
+        import psutil  # here: a second signal would find it half imported by the first
+
+        self._this_process = psutil.Process()
+        self.handed_on: set[int] = set()
+
+    def __enter__(self) -> None:
+        self._faults_before = _page_faults_of_the_dead()
+        for number in _SIGNALS:
+            signal.signal(number, self._hand_on)
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        children = self._this_process.children()
+        for child in children:
+            if _RANK_MODULE in " ".join(_command_of(child)):
+                self.handed_on.add(number)
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
+        # All ranks may have ended, whether the agent has noticed that or not: then there is nothing to stop any more.
+        if not children and _page_faults_of_the_dead() == self._faults_before:
+            raise _StoppedBeforeRanksError
+
+
+def _page_faults_of_the_dead() -> int:
+    """Grows with every child that has ended and been waited for."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
 
 
 def _command_of(process: psutil.Process) -> list[str]:

@@ -44,8 +44,8 @@ def submit(
 ) -> None:
     """Train on a SLURM cluster: the job saves, goes back into the queue and goes on by itself until the run has finished.
 
-    Nothing is queued or written if something does not fit (exit code 2). Afterwards `zerostream status`, `logs` and `cancel` take the
-    run directory.
+    Nothing is queued or written if something does not fit (exit code 2). Afterwards `zerostream status`, `logs` and `cancel` take
+    the run directory.
     """
     from launch.slurm.submit import Request, run_submit
 

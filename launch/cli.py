@@ -278,7 +278,14 @@ def schema() -> None:
     print(config_json_schema(), end="")
 
 
-app.command()(slurm_commands.submit)
+for _function in (
+    slurm_commands.submit,
+    slurm_commands.status,
+    slurm_commands.logs,
+    slurm_commands.cancel,
+    slurm_commands.jobs,
+):
+    app.command()(_function)
 
 
 def main() -> NoReturn:

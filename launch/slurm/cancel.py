@@ -70,7 +70,11 @@ def _note(job_dirs: Sequence[JobDir]) -> None:
             write_durably(job_dir.cancel_request, b"")
         newest = max((event.restart for event in job_dir.history.read() if event.event == "started"), default=0)
         job_dir.history.append(
-            "cancelled", job_id=job_dir.read().job_id, restart=newest, step=newest_checkpoint(RunDir(job_dir.run)), reason=f"by {_user()}"
+            "cancelled",
+            job_id=job_dir.read().job_id,
+            restart=newest,
+            step=newest_checkpoint(RunDir(job_dir.run)),
+            reason=f"by {_user()}",
         )
 
 

@@ -11,6 +11,10 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output; logs go to standard error.")
 ]
 
+RunDirArgument = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="A run's folder, such as runs/quickstart.", show_default=False)
+]
+
 
 def submit(
     config: Annotated[
@@ -44,8 +48,8 @@ def submit(
 ) -> None:
     """Train on a SLURM cluster: the job saves, goes back into the queue and goes on by itself until the run has finished.
 
-    Nothing is queued or written if something does not fit (exit code 2). Afterwards `zerostream status`, `logs` and `cancel` take the
-    run directory.
+    Nothing is queued or written if something does not fit (exit code 2). Afterwards `zerostream status`, `logs` and `cancel` take
+    the run directory.
     """
     from launch.slurm.submit import Request, run_submit
 
@@ -59,3 +63,60 @@ def submit(
         command=command,
     )
     run_submit(request, dry_run=dry_run, as_json=as_json)
+
+
+def status(run_dir: RunDirArgument, as_json: JsonOption = False) -> None:
+    """How a run is: queued, running, finished or why not; its step, speed and loss, the time left, and the next command.
+
+    Asks SLURM for ten seconds at most, and tells what the run directory says if it does not answer. Of a sweep it shows all runs.
+    """
+    from launch.slurm.status import run_status
+
+    run_status(run_dir, as_json=as_json)
+
+
+def logs(
+    run_dir: RunDirArgument,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, over requeues, until the run has ended.")
+    ] = False,
+    all_ranks: Annotated[
+        bool, typer.Option("--all", help="Every rank and every node's agent, each line with its name; else rank 0.")
+    ] = False,
+    restart: Annotated[
+        int | None, typer.Option(min=0, help="0 is the first start of the run.", show_default="the newest")
+    ] = None,
+) -> None:
+    """What the ranks of a submitted run say."""
+    from launch.slurm.logs import run_logs
+
+    run_logs(run_dir, follow=follow, all_ranks=all_ranks, restart=restart)
+
+
+def cancel(
+    run_dir: RunDirArgument,
+    now: Annotated[bool, typer.Option("--now", help="Do not let it save first.")] = False,
+    wait: Annotated[
+        int, typer.Option(min=1, metavar="SECONDS", help="How long it may take to save before it is ended anyway.")
+    ] = 300,
+    as_json: JsonOption = False,
+) -> None:
+    """End a submitted run: it saves at the end of its step, ends, and does not start again. Waits until it has ended.
+
+    Exit codes: 0 it has ended; 1 SLURM still has it, or could not be asked.
+    """
+    from launch.slurm.cancel import run_cancel
+
+    run_cancel(run_dir, at_once=now, wait_seconds=wait, as_json=as_json)
+
+
+def jobs(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[DIR]...", help="Folders with runs below them.", show_default="runs")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """All submitted runs below some folders, and how they are."""
+    from launch.slurm.jobs import run_jobs
+
+    run_jobs(folders or [Path("runs")], as_json=as_json)

@@ -38,7 +38,9 @@ class Compared:
         return {**vars(self), "run_dir": str(self.run_dir)}
 
 
-def compare(sweep: JobDir, states: Sequence[str], steps: Sequence[tuple[int | None, float | None, float | None]]) -> list[Compared]:
+def compare(
+    sweep: JobDir, states: Sequence[str], steps: Sequence[tuple[int | None, float | None, float | None]]
+) -> list[Compared]:
     """The runs of a sweep, best first; those without an evaluation last, in the order of their tasks.
 
     Args:
@@ -54,7 +56,9 @@ def compare(sweep: JobDir, states: Sequence[str], steps: Sequence[tuple[int | No
         numbers = {key: float(value) for key, value in evaluation.items() if isinstance(value, int | float)}
         at = numbers.pop("step", None)
         rows.append(
-            Compared(run_dir, dict(parameters_of(task)), state, step, None if at is None else int(at), numbers, loss, rate)
+            Compared(
+                run_dir, dict(parameters_of(task)), state, step, None if at is None else int(at), numbers, loss, rate
+            )
         )
     return sorted(rows, key=lambda row: row.validation.get("loss", math.inf))
 
@@ -65,7 +69,15 @@ def table(rows: Sequence[Compared]) -> list[list[str]]:
     there = {name for row in rows for name in row.validation}
     metrics = [name for name in _FIRST_METRICS if name in there]
     metrics += sorted(there - set(_FIRST_METRICS))
-    head = ["run", *keys, "state", "step", *(f"validation {name.replace('_', ' ')}" for name in metrics), "training loss", "tokens/s"]
+    head = [
+        "run",
+        *keys,
+        "state",
+        "step",
+        *(f"validation {name.replace('_', ' ')}" for name in metrics),
+        "training loss",
+        "tokens/s",
+    ]
     body = [
         [
             row.run_dir.name,

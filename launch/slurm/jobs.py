@@ -93,7 +93,9 @@ def _row(run: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
-    step, max_steps, rate, submitted = (row.get(key) for key in ("step", "max_steps", "tokens_per_second", "submitted_at"))
+    step, max_steps, rate, submitted = (
+        row.get(key) for key in ("step", "max_steps", "tokens_per_second", "submitted_at")
+    )
     return [
         row["run_dir"],
         row["kind"],

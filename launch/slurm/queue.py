@@ -120,9 +120,7 @@ def _ask_accounting(job_ids: Sequence[str], seconds: float) -> list[QueuedJob]:
 def run_command(command: Sequence[str], seconds: float) -> tuple[str, str | None]:
     """Runs one of SLURM's commands with a deadline: (output, None), or (whatever there was, what went wrong in one line)."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=seconds, check=False, env=_environment()
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=_environment())
     except FileNotFoundError:
         return "", f"there is no {command[0]} on the path"
     except subprocess.TimeoutExpired:
@@ -131,7 +129,9 @@ def run_command(command: Sequence[str], seconds: float) -> tuple[str, str | None
         return "", f"{command[0]} could not be started: {error.strerror}"
     if done.returncode:
         words = [line for line in done.stderr.splitlines() if line.strip()]
-        return done.stdout, re.sub(r"^[a-z_ ]*error: ", "", words[-1]) if words else f"{command[0]} ended with {done.returncode}"
+        return done.stdout, re.sub(
+            r"^[a-z_ ]*error: ", "", words[-1]
+        ) if words else f"{command[0]} ended with {done.returncode}"
     return done.stdout, None
 
 

@@ -107,9 +107,7 @@ def of_newest_submission(events: Sequence[Event]) -> Sequence[Event]:
     return events
 
 
-def _state_in_queue(
-    queued: QueuedJob, events: Sequence[Event], progress: Progress, *, is_cancelled: bool
-) -> State:
+def _state_in_queue(queued: QueuedJob, events: Sequence[Event], progress: Progress, *, is_cancelled: bool) -> State:
     if queued.is_waiting:
         has_started = any(event.event == "started" for event in events)
         return State("requeued" if has_started else "queued", in_plain_words(queued.reason))

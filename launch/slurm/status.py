@@ -114,7 +114,9 @@ def refuse_no_run(run_dir: Path) -> None:
         RunDirError: it is none.
     """
     if not run_dir.is_dir():
-        raise RunDirError(f"{run_dir} does not exist", fix="name the run directory of a run; `zerostream jobs` lists them")
+        raise RunDirError(
+            f"{run_dir} does not exist", fix="name the run directory of a run; `zerostream jobs` lists them"
+        )
     if not JobDir(run_dir).job.is_file() and not RunDir(run_dir).config.is_file():
         raise RunDirError(
             f"{run_dir} holds no run and no job", fix="name the run directory of a run; `zerostream jobs` lists them"

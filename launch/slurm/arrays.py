@@ -20,7 +20,7 @@ _LAST_EVENTS = ("ended", "gave_up", "cancelled")
 
 
 def run_array_status(run_dir: Path, *, as_json: bool) -> None:
-    """Says how each task is. The comparison of a sweep that is over is written once more, as its last task may not have lived to."""
+    """Says how each task is. The comparison of a sweep that is over is written again: its last task may have been killed."""
     array = JobDir(run_dir)
     job = array.read()
     statuses = look_at([task.run for task in array.tasks()])

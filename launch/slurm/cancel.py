@@ -1,7 +1,7 @@
 """``zerostream cancel``: the run saves and ends, and nobody starts it again.
 
-What the user wants is written down first: whatever ends the job then, its last words ask for no further start. A running job is asked
-to save with SIGUSR2, which has all the time it takes; `scancel` alone would leave it SLURM's KillWait, 30 seconds by default.
+What the user wants is written down first: whatever ends the job then, its last words ask for no further start. A running job is
+asked to save with SIGUSR2, which has all the time it takes; `scancel` alone would leave it SLURM's KillWait, 30 seconds.
 """
 
 from __future__ import annotations

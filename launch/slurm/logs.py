@@ -1,4 +1,4 @@
-"""``zerostream logs``: what the ranks and agents of one start said, and with ``-f`` of every start that follows, until the run ends."""
+"""``zerostream logs``: what ranks and agents of one start said; with ``-f`` of every start that follows, until the run ends."""
 
 from __future__ import annotations
 

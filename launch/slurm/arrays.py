@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from framework.errors import StorageError
 from launch.report import print_report, print_table
@@ -57,11 +58,11 @@ def run_array_status(run_dir: Path, *, as_json: bool) -> None:
 
 def compare_tasks(array: JobDir, statuses: Sequence[RunStatus]) -> list[Compared]:
     """The rows of the comparison as the tasks are now."""
-    progress = [status.progress for status in statuses]
+    gauges = [status.gauges for status in statuses]
     return compare(
         array,
         [status.state.name for status in statuses],
-        [(each.step, each.loss, each.tokens_per_second) for each in progress],
+        [(each.step, each.loss, each.tokens_per_second) for each in gauges],
     )
 
 
@@ -73,10 +74,7 @@ def task_has_ended(array_dir: Path) -> None:
     array = JobDir(array_dir)
     if not all(_has_ended(task.history.read()) for task in array.tasks()):
         return
-    if array.read().kind == "prepare":
-        from launch.slurm.parts import merge
-
-        merge(array)
+    if array.read().kind == "prepare":  # its last part merges
         return
     rows = compare_tasks(array, look_at([task.run for task in array.tasks()]))
     write_comparison(array, rows)
@@ -96,5 +94,5 @@ def _describe_tasks(array: JobDir, statuses: Sequence[RunStatus]) -> list[tuple[
     ]
 
 
-def _count(counts: Counter[str]) -> str:
+def _count(counts: Counter[Any]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())

@@ -18,8 +18,8 @@ from framework.durable import storage_errors, write_durably
 from framework.errors import ZerostreamError
 from framework.run_dir import RunDir
 from launch.report import print_report
+from launch.slurm.gauges import newest_checkpoint
 from launch.slurm.job import JobDir
-from launch.slurm.progress import newest_checkpoint
 from launch.slurm.queue import run_command
 from launch.slurm.status import RunStatus, look_at, refuse_no_run
 
@@ -68,14 +68,8 @@ def _note(job_dirs: Sequence[JobDir]) -> None:
     for job_dir in job_dirs:
         with storage_errors(job_dir.cancel_request):
             write_durably(job_dir.cancel_request, b"")
-        newest = max((event.restart for event in job_dir.history.read() if event.event == "started"), default=0)
-        job_dir.history.append(
-            "cancelled",
-            job_id=job_dir.read().job_id,
-            restart=newest,
-            step=newest_checkpoint(RunDir(job_dir.run)),
-            reason=f"by {_user()}",
-        )
+        # Without the job's id: the start that lives will still write down how it ended.
+        job_dir.history.append("cancelled", step=newest_checkpoint(RunDir(job_dir.run)), reason=f"by {_user()}")
 
 
 def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None:
@@ -131,7 +125,7 @@ def _job_id(status: RunStatus) -> str:
 
 
 def _describe(status: RunStatus) -> Cancelled:
-    return Cancelled(status.run_dir, status.state.name, status.progress.step, status.progress.newest_checkpoint)
+    return Cancelled(status.run_dir, status.state.name, status.gauges.step, status.gauges.newest_checkpoint)
 
 
 def _user() -> str:

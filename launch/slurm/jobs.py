@@ -80,15 +80,15 @@ def _row(run: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
         counts = Counter(status.state.name for status in statuses)
         return {**row, "state": ", ".join(f"{count} {name}" for name, count in counts.items()), "tasks": len(statuses)}
     [status] = statuses
-    progress = status.progress
+    gauges = status.gauges
     return {
         **row,
         "job_id": status.job.job_id if status.job else None,
         "state": status.state.name,
-        "step": progress.step,
-        "max_steps": progress.max_steps,
-        "loss": progress.loss,
-        "tokens_per_second": progress.tokens_per_second,
+        "step": gauges.step,
+        "max_steps": gauges.max_steps,
+        "loss": gauges.loss,
+        "tokens_per_second": gauges.tokens_per_second,
     }
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from framework.errors import EXIT_FINISHED, EXIT_REFUSED
+from launch.slurm.gauges import Gauges
 from launch.slurm.history import Event
-from launch.slurm.progress import Progress
 from launch.slurm.queue import QueuedJob
 from launch.slurm.reasons import in_plain_words
 
@@ -41,18 +41,18 @@ class State:
         return f"{self.name}: {self.reason}" if self.reason else self.name
 
 
-def state_of_local_run(progress: Progress) -> State:
+def state_of_local_run(gauges: Gauges) -> State:
     """Of a run that was started by hand, here or on another machine that shares the folder."""
-    beats = progress.heartbeats
-    if progress.is_locked:
+    beats = gauges.heartbeats
+    if gauges.is_locked:
         return State("running")
-    if progress.is_finished:
+    if gauges.is_finished:
         return State("finished")
     if beats is not None and not beats.is_late:
         return State("running", "on another machine, by its heartbeats")
     if beats is not None:
         return State("lost", "its ranks left without a word; the same command goes on from the newest checkpoint")
-    if progress.step is None:
+    if gauges.step is None:
         return State("stopped", "before its first step")
     return State("stopped", "the same command goes on")
 
@@ -60,7 +60,7 @@ def state_of_local_run(progress: Progress) -> State:
 def state_of_job(
     queued: QueuedJob | None,
     events: Sequence[Event],
-    progress: Progress,
+    gauges: Gauges,
     *,
     is_queued: bool,
     unreachable: str | None,
@@ -72,7 +72,7 @@ def state_of_job(
     Args:
         queued: what SLURM knows of its newest job.
         events: of the history, oldest first.
-        progress: of the run directory.
+        gauges: of the run directory.
         is_queued: whether SLURM ever took it.
         unreachable: why SLURM could not be asked.
         is_cancelled: whether the user has asked for no further start.
@@ -80,8 +80,8 @@ def state_of_job(
     """
     events = of_newest_submission(events)
     if queued is not None and not queued.has_ended:
-        return _state_in_queue(queued, events, progress, is_cancelled=is_cancelled)
-    if progress.is_finished:
+        return _state_in_queue(queued, events, gauges, is_cancelled=is_cancelled)
+    if gauges.is_finished:
         return State("finished")
     if (ended := _state_by_history(events, is_cancelled=is_cancelled)) is not None:
         return ended
@@ -93,7 +93,7 @@ def state_of_job(
         return State("failed", "SLURM has not taken the job")
     if unreachable is None:
         return State("lost", "SLURM does not know the job any more, and it has not said how it ended")
-    beats = progress.heartbeats
+    beats = gauges.heartbeats
     if beats is not None and not beats.is_late:
         return State("running", "by its heartbeats; SLURM cannot be asked")
     return State("unknown", "SLURM cannot be asked")
@@ -107,7 +107,7 @@ def of_newest_submission(events: Sequence[Event]) -> Sequence[Event]:
     return events
 
 
-def _state_in_queue(queued: QueuedJob, events: Sequence[Event], progress: Progress, *, is_cancelled: bool) -> State:
+def _state_in_queue(queued: QueuedJob, events: Sequence[Event], gauges: Gauges, *, is_cancelled: bool) -> State:
     if queued.is_waiting:
         has_started = any(event.event == "started" for event in events)
         return State("requeued" if has_started else "queued", in_plain_words(queued.reason))
@@ -115,13 +115,13 @@ def _state_in_queue(queued: QueuedJob, events: Sequence[Event], progress: Progre
         return State("suspended", "SLURM has taken its nodes away for a while")
     if queued.state == "CONFIGURING":
         return State("starting", "its nodes are being made ready")
-    if progress.is_finished:
+    if gauges.is_finished:
         return State("finished")  # the job clears up
     if is_cancelled:
         return State("running", "was asked to save and end")
     if queued.state == "COMPLETING":
         return State("running", "this start comes to its end")
-    return State("running") if progress.heartbeats is not None else State("starting", "its ranks have not begun yet")
+    return State("running") if gauges.heartbeats is not None else State("starting", "its ranks have not begun yet")
 
 
 def _state_by_history(events: Sequence[Event], *, is_cancelled: bool) -> State | None:

@@ -12,10 +12,10 @@ from framework.errors import RunDirError
 from framework.metrics.console import format_seconds
 from framework.run_dir import RunDir
 from launch.report import print_report
+from launch.slurm.gauges import Gauges, read_gauges
 from launch.slurm.history import Event
 from launch.slurm.job import Job, JobDir
 from launch.slurm.next_command import next_command
-from launch.slurm.progress import Progress, read_progress
 from launch.slurm.queue import Answer, QueuedJob, ask
 from launch.slurm.state import State, state_of_job, state_of_local_run
 
@@ -30,7 +30,7 @@ class RunStatus:
     job: Job | None
     """None for a run that was not submitted."""
     state: State
-    progress: Progress
+    gauges: Gauges
     events: tuple[Event, ...]
     queued: QueuedJob | None
     unreachable: str | None
@@ -57,11 +57,11 @@ class RunStatus:
     @property
     def seconds_to_end(self) -> float | None:
         """Until the run has taken its steps, at its present pace; None for one that does not run."""
-        return self.progress.seconds_to_end if self.state.name in ("running", "starting") else None
+        return self.gauges.seconds_to_end if self.state.name in ("running", "starting") else None
 
     def report(self) -> dict[str, Any]:
         """One JSON object."""
-        job, progress, queued, beats = self.job, self.progress, self.queued, self.progress.heartbeats
+        job, gauges, queued, beats = self.job, self.gauges, self.queued, self.gauges.heartbeats
         return {
             "run_dir": str(self.run_dir),
             "kind": job.kind if job else None,
@@ -74,20 +74,20 @@ class RunStatus:
             "nodes": queued.nodes if queued else None,
             "ranks": job.ranks if job else None,
             "expected_start": queued.starts_at if queued and queued.is_waiting else None,
-            "step": progress.step,
-            "max_steps": progress.max_steps,
-            "loss": progress.loss,
-            "validation_loss": progress.validation_loss,
-            "validation_step": progress.validation_step,
-            "bits_per_byte": progress.bits_per_byte,
-            "tokens_per_second": progress.tokens_per_second,
+            "step": gauges.step,
+            "max_steps": gauges.max_steps,
+            "loss": gauges.loss,
+            "validation_loss": gauges.validation_loss,
+            "validation_step": gauges.validation_step,
+            "bits_per_byte": gauges.bits_per_byte,
+            "tokens_per_second": gauges.tokens_per_second,
             "seconds_to_limit": self.seconds_to_limit,
             "seconds_to_end": self.seconds_to_end,
             "restarts": self.restarts,
             "heartbeat_age_seconds": beats.oldest_age_seconds if beats else None,
-            "newest_checkpoint": progress.newest_checkpoint,
+            "newest_checkpoint": gauges.newest_checkpoint,
             "history": [event.model_dump(mode="json") for event in self.events[-_LAST_EVENTS:]],
-            "next": next_command(self.run_dir, self.job, self.state, progress.step),
+            "next": next_command(self.run_dir, self.job, self.state, gauges.step),
         }
 
 
@@ -136,22 +136,28 @@ def look_at(run_dirs: Sequence[Path], now: float | None = None) -> list[RunStatu
 
 
 def _look(run_dir: Path, job: Job | None, answer: Answer, now: float) -> RunStatus:
-    progress = read_progress(RunDir(run_dir), now)
+    gauges = read_gauges(RunDir(_newest_fold(run_dir) if job and job.kind == "finetune" else run_dir), now)
     if job is None:
-        return RunStatus(run_dir, None, state_of_local_run(progress), progress, (), None, None, now)
+        return RunStatus(run_dir, None, state_of_local_run(gauges), gauges, (), None, None, now)
     job_dir = JobDir(run_dir)
     events = tuple(job_dir.history.read())
     queued = answer.task(job.job_id) if job.job_id else None
     state = state_of_job(
         queued,
         events,
-        progress,
+        gauges,
         is_queued=job.job_id is not None,
         unreachable=answer.unreachable,
         is_cancelled=job_dir.cancel_request.exists(),
         now=now,
     )
-    return RunStatus(run_dir, job, state, progress, events, queued, answer.unreachable, now)
+    return RunStatus(run_dir, job, state, gauges, events, queued, answer.unreachable, now)
+
+
+def _newest_fold(run_dir: Path) -> Path:
+    """A cross-validation trains its folds one after the other, each in a run directory below its own."""
+    folds = [path.parent for path in run_dir.glob("*/metrics.jsonl")]
+    return max(folds, key=lambda fold: fold.joinpath("metrics.jsonl").stat().st_mtime, default=run_dir)
 
 
 def describe(status: RunStatus) -> dict[str, str]:
@@ -159,14 +165,14 @@ def describe(status: RunStatus) -> dict[str, str]:
     lines = {
         "run": _describe_run(status),
         "state": _describe_state(status),
-        "step": _describe_progress(status.progress),
+        "step": _describe_progress(status.gauges),
         "left": _describe_time_left(status),
         "restarts": _describe_restarts(status),
         "heartbeat": _describe_heartbeats(status),
         "checkpoint": _describe_checkpoint(status),
         "history": "\n".join(describe_event(event) for event in status.events[-_LAST_EVENTS:]),
         "slurm": f"could not be asked: {status.unreachable}" if status.unreachable else "",
-        "next": next_command(status.run_dir, status.job, status.state, status.progress.step),
+        "next": next_command(status.run_dir, status.job, status.state, status.gauges.step),
     }
     return {key: text for key, text in lines.items() if text}
 
@@ -204,19 +210,19 @@ def _describe_state(status: RunStatus) -> str:
     return text
 
 
-def _describe_progress(progress: Progress) -> str:
-    if progress.step is None:
-        return "none taken yet" if progress.max_steps else ""
-    parts = [f"{progress.step}" + (f" of {progress.max_steps}" if progress.max_steps else "")]
-    if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.4f}")
-    if progress.tokens_per_second is not None:
-        parts.append(f"{progress.tokens_per_second:,.0f} tokens/s")
-    if progress.validation_loss is not None:
-        validation = f"validation loss {progress.validation_loss:.4f}"
-        if progress.bits_per_byte is not None:
-            validation += f", {progress.bits_per_byte:.4f} bits per byte"
-        parts.append(f"{validation} at step {progress.validation_step}")
+def _describe_progress(gauges: Gauges) -> str:
+    if gauges.step is None:
+        return "none taken yet" if gauges.max_steps else ""
+    parts = [f"{gauges.step}" + (f" of {gauges.max_steps}" if gauges.max_steps else "")]
+    if gauges.loss is not None:
+        parts.append(f"loss {gauges.loss:.4f}")
+    if gauges.tokens_per_second is not None:
+        parts.append(f"{gauges.tokens_per_second:,.0f} tokens/s")
+    if gauges.validation_loss is not None:
+        validation = f"validation loss {gauges.validation_loss:.4f}"
+        if gauges.bits_per_byte is not None:
+            validation += f", {gauges.bits_per_byte:.4f} bits per byte"
+        parts.append(f"{validation} at step {gauges.validation_step}")
     return "; ".join(parts)
 
 
@@ -234,7 +240,7 @@ def _describe_restarts(status: RunStatus) -> str:
 
 
 def _describe_heartbeats(status: RunStatus) -> str:
-    beats = status.progress.heartbeats
+    beats = status.gauges.heartbeats
     if beats is None or status.state.is_over:
         return ""
     ranks = "1 rank" if beats.ranks == 1 else f"{beats.ranks} ranks"
@@ -243,5 +249,5 @@ def _describe_heartbeats(status: RunStatus) -> str:
 
 
 def _describe_checkpoint(status: RunStatus) -> str:
-    step = status.progress.newest_checkpoint
+    step = status.gauges.newest_checkpoint
     return "" if step is None else f"step {step}, {RunDir(status.run_dir).checkpoint(step)}"

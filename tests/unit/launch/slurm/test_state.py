@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from launch.slurm.gauges import Gauges, Heartbeats
 from launch.slurm.history import Event
-from launch.slurm.progress import Heartbeats, Progress
 from launch.slurm.queue import QueuedJob
 from launch.slurm.state import State, state_of_job, state_of_local_run
 
@@ -14,9 +14,9 @@ ALIVE = Heartbeats(2, 1.0, 3.0, is_late=False)
 LATE = Heartbeats(2, 900.0, 900.0, is_late=True)
 
 
-def progress(**known: Any) -> Progress:
-    names = Progress.__dataclass_fields__
-    return Progress(**{**dict.fromkeys(names), "is_locked": False, **known})
+def gauges(**known: Any) -> Gauges:
+    names = Gauges.__dataclass_fields__
+    return Gauges(**{**dict.fromkeys(names), "is_locked": False, **known})
 
 
 def events(*names: str, **last: Any) -> list[Event]:
@@ -28,9 +28,9 @@ def job(state: str, reason: str = "None", **more: Any) -> QueuedJob:
     return QueuedJob("12", state, reason=reason, **more)
 
 
-def decide(queued: QueuedJob | None, history: list[Event], found: Progress | None = None, **more: Any) -> State:
+def decide(queued: QueuedJob | None, history: list[Event], found: Gauges | None = None, **more: Any) -> State:
     options = {"is_queued": True, "unreachable": None, "is_cancelled": False, "now": NOW, **more}
-    return state_of_job(queued, history, found or progress(), **options)
+    return state_of_job(queued, history, found or gauges(), **options)
 
 
 def test_a_new_job_is_queued_with_its_reason() -> None:
@@ -47,14 +47,14 @@ def test_a_job_that_has_run_before_is_requeued() -> None:
 def test_a_running_job() -> None:
     assert decide(job("CONFIGURING"), events("submitted")).name == "starting"
     assert decide(job("RUNNING"), events("submitted", "started")).name == "starting"
-    assert decide(job("RUNNING"), events("submitted", "started"), progress(heartbeats=ALIVE)) == State("running")
+    assert decide(job("RUNNING"), events("submitted", "started"), gauges(heartbeats=ALIVE)) == State("running")
     assert decide(job("SUSPENDED"), events("submitted", "started")).name == "suspended"
-    wanted = decide(job("RUNNING"), events("submitted", "started"), progress(heartbeats=ALIVE), is_cancelled=True)
+    wanted = decide(job("RUNNING"), events("submitted", "started"), gauges(heartbeats=ALIVE), is_cancelled=True)
     assert wanted == State("running", "was asked to save and end")
 
 
 def test_the_result_counts_when_the_job_is_over() -> None:
-    done = progress(result={"step": 20})
+    done = gauges(result={"step": 20})
     assert decide(None, events("submitted", "started", "ended", exit_code=0), done).name == "finished"
     assert decide(job("COMPLETING"), events("submitted", "started"), done).name == "finished"
     assert decide(job("PENDING"), events("submitted"), done).name == "queued"  # it was resubmitted
@@ -66,7 +66,7 @@ def test_the_result_counts_when_the_job_is_over() -> None:
         ("ended", {"exit_code": 0}, State("finished")),
         ("ended", {"exit_code": 1, "reason": "rank 1 was killed"}, State("failed", "rank 1 was killed")),
         ("ended", {"exit_code": 1}, State("failed", "exit code 1")),
-        ("gave_up", {"reason": "3 starts without progress"}, State("gave up", "3 starts without progress")),
+        ("gave_up", {"reason": "3 starts without gauges"}, State("gave up", "3 starts without gauges")),
         ("cancelled", {"reason": "by ada"}, State("cancelled", "by ada")),
     ],
 )
@@ -109,16 +109,16 @@ def test_nobody_knows() -> None:
 
 def test_without_slurm_the_heartbeats_tell() -> None:
     history = events("submitted", "started")
-    assert decide(None, history, progress(heartbeats=ALIVE), unreachable="no answer").name == "running"
-    assert decide(None, history, progress(heartbeats=LATE), unreachable="no answer").name == "unknown"
+    assert decide(None, history, gauges(heartbeats=ALIVE), unreachable="no answer").name == "running"
+    assert decide(None, history, gauges(heartbeats=LATE), unreachable="no answer").name == "unknown"
     assert decide(None, history, unreachable="no answer").name == "unknown"
     assert not decide(None, history, unreachable="no answer").is_over
 
 
 def test_local_runs() -> None:
-    assert state_of_local_run(progress(is_locked=True)).name == "running"
-    assert state_of_local_run(progress(heartbeats=ALIVE)).name == "running"
-    assert state_of_local_run(progress(heartbeats=LATE, step=3)).name == "lost"
-    assert state_of_local_run(progress(result={}, step=20)).name == "finished"
-    assert state_of_local_run(progress(step=3)).name == "stopped"
-    assert state_of_local_run(progress()) == State("stopped", "before its first step")
+    assert state_of_local_run(gauges(is_locked=True)).name == "running"
+    assert state_of_local_run(gauges(heartbeats=ALIVE)).name == "running"
+    assert state_of_local_run(gauges(heartbeats=LATE, step=3)).name == "lost"
+    assert state_of_local_run(gauges(result={}, step=20)).name == "finished"
+    assert state_of_local_run(gauges(step=3)).name == "stopped"
+    assert state_of_local_run(gauges()) == State("stopped", "before its first step")

@@ -12,9 +12,9 @@ import pytest
 from framework.durable import only_one_writer
 from framework.errors import RunDirError
 from framework.run_dir import RunDir
+from launch.slurm.gauges import read_gauges
 from launch.slurm.job import JobDir
 from launch.slurm.jobs import submitted_runs
-from launch.slurm.progress import read_progress
 from launch.slurm.status import describe_event, look_at
 from tests.unit.launch.slurm.conftest import write_steps
 
@@ -115,7 +115,7 @@ def test_damaged_files_are_passed_over(make_run: MakeRun, content: bytes) -> Non
     run_dir = RunDir(job_dir.run)
     for path in (run_dir.metrics, run_dir.evaluations, run_dir.result, run_dir.config, run_dir.heartbeat(0)):
         path.write_bytes(content)
-    found = read_progress(run_dir, 0.0)
+    found = read_gauges(run_dir, 0.0)
     assert (found.step, found.loss, found.validation_loss) == (None, None, None)
     assert found.heartbeats is not None
     assert found.heartbeats.ranks == 1
@@ -131,16 +131,16 @@ def test_a_damaged_job_is_refused(make_run: MakeRun) -> None:
 def test_a_lock_of_this_process_counts(make_run: MakeRun) -> None:
     run_dir = RunDir(make_run().run)
     with only_one_writer(run_dir.lock, refusal=RunDirError("a", fix="b")):
-        assert read_progress(run_dir, 0.0).is_locked
-    assert not read_progress(run_dir, 0.0).is_locked
+        assert read_gauges(run_dir, 0.0).is_locked
+    assert not read_gauges(run_dir, 0.0).is_locked
 
 
 def test_an_event_is_one_line(make_run: MakeRun) -> None:
     history = make_run().history
     event = history.append("started", job_id="12", restart=2, nodes=("zv1", "zv2"), step=40)
     assert describe_event(event)[19:] == "  started  job 12, restart 2; on zv1, zv2; step 40"
-    event = history.append("gave_up", job_id="12", reason="3 starts without progress", exit_code=1)
-    assert describe_event(event)[19:] == "  gave up  job 12; exit code 1; 3 starts without progress"
+    event = history.append("gave_up", job_id="12", reason="3 starts without gauges", exit_code=1)
+    assert describe_event(event)[19:] == "  gave up  job 12; exit code 1; 3 starts without gauges"
 
 
 def test_jobs_lists_runs_once_and_sweeps_as_one(make_run: MakeRun, commands: Commands, run_cli: RunCli) -> None:

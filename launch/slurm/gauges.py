@@ -30,7 +30,7 @@ class Heartbeats:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Gauges:
     """What a run directory tells about its run; None where it does not tell."""
 
     step: int | None
@@ -54,7 +54,7 @@ class Progress:
         return self.result is not None
 
 
-def read_progress(run_dir: RunDir, now: float) -> Progress:
+def read_gauges(run_dir: RunDir, now: float) -> Gauges:
     """Reads it all; what is missing or damaged is None.
 
     Args:
@@ -67,7 +67,7 @@ def read_progress(run_dir: RunDir, now: float) -> Progress:
     step = steps[-1].get("step") if steps else result.get("step") if result else checkpoint
     max_steps = _max_steps(run_dir)
     pace = statistics.fmean(paces) if (paces := _numbers(steps, "step_seconds")) else None
-    return Progress(
+    return Gauges(
         step=step,
         max_steps=max_steps,
         loss=next(iter(reversed(_numbers(steps, "loss"))), None),

@@ -22,6 +22,7 @@ Name = Literal[
 ALIVE: frozenset[Name] = frozenset({"queued", "starting", "running", "suspended", "requeued"})
 OVER: frozenset[Name] = frozenset({"finished", "failed", "gave up", "cancelled", "lost"})
 _SECONDS_TO_COME_BACK = 60.0  # a job that goes back into the queue ends first
+_COMES_BACK = ("requeued", "followed_up")
 _SUSPENDED = {"SUSPENDED", "STOPPED"}
 
 
@@ -85,7 +86,7 @@ def state_of_job(
         return State("finished")
     if (ended := _state_by_history(events, is_cancelled=is_cancelled)) is not None:
         return ended
-    if events and events[-1].event in ("requeued", "followed_up") and now - events[-1].time < _SECONDS_TO_COME_BACK:
+    if events and events[-1].event in _COMES_BACK and now - events[-1].time < _SECONDS_TO_COME_BACK:
         return State("requeued", "SLURM takes it back")
     if queued is not None:
         return _state_by_slurm(queued)
@@ -117,6 +118,12 @@ def _state_in_queue(queued: QueuedJob, events: Sequence[Event], gauges: Gauges, 
         return State("starting", "its nodes are being made ready")
     if gauges.is_finished:
         return State("finished")  # the job clears up
+    last = _last(events)
+    if last is not None and last.job_id is not None:  # an end that the user has asked for, but not seen, has none
+        if (ended := _state_by_history(events, is_cancelled=False)) is not None:
+            return ended
+        if last.event in _COMES_BACK:
+            return State("requeued", "this start clears up")
     if is_cancelled:
         return State("running", "was asked to save and end")
     if queued.state == "COMPLETING":
@@ -128,7 +135,7 @@ def _state_by_history(events: Sequence[Event], *, is_cancelled: bool) -> State |
     """What the job itself wrote about its end; None if it has not ended by its own account."""
     if is_cancelled:
         return State("cancelled", next((event.reason for event in reversed(events) if event.event == "cancelled"), ""))
-    last = next((event for event in reversed(events) if event.event != "excluded"), None)
+    last = _last(events)
     if last is None or last.event not in ("ended", "gave_up", "cancelled"):
         return None
     if last.event == "gave_up":
@@ -140,6 +147,10 @@ def _state_by_history(events: Sequence[Event], *, is_cancelled: bool) -> State |
     if last.exit_code == EXIT_REFUSED:
         return State("failed", last.reason or "the start was refused; the log's last line says what to change")
     return State("failed", last.reason or f"exit code {last.exit_code}")
+
+
+def _last(events: Sequence[Event]) -> Event | None:
+    return next((event for event in reversed(events) if event.event != "excluded"), None)
 
 
 def _state_by_slurm(queued: QueuedJob) -> State:

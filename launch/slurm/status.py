@@ -123,15 +123,20 @@ def refuse_no_run(run_dir: Path) -> None:
         )
 
 
-def look_at(run_dirs: Sequence[Path], now: float | None = None) -> list[RunStatus]:
-    """How each of these runs is; SLURM is asked once for all.
+def look_at(run_dirs: Sequence[Path], *, ask_slurm: bool = True) -> list[RunStatus]:
+    """How each of these runs is.
+
+    Args:
+        run_dirs: of the runs.
+        ask_slurm: once for all; otherwise their histories alone say how they have ended.
 
     Raises:
         RunDirError: a job's file is damaged.
     """
     jobs = [JobDir(run_dir).read() if JobDir(run_dir).job.is_file() else None for run_dir in run_dirs]
-    answer = ask(job.job_id for job in jobs if job is not None and job.job_id is not None)
-    at = time.time() if now is None else now
+    job_ids = [job.job_id for job in jobs if job is not None and job.job_id is not None]
+    answer = ask(job_ids) if ask_slurm else Answer()
+    at = time.time()
     return [_look(run_dir, job, answer, at) for run_dir, job in zip(run_dirs, jobs, strict=True)]
 
 

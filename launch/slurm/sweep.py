@@ -33,6 +33,24 @@ def sweep_tasks(sweeps: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     )
 
 
+def array_tasks(command: str, sweeps: Sequence[str], parts: int | None) -> tuple[tuple[str, ...], ...] | None:
+    """The further arguments of each task of an array: of ``--sweep``, or of ``prepare`` in ``--tasks`` parts; None for one job.
+
+    Raises:
+        ConfigError: they do not go together.
+    """
+    if parts is not None and command != "prepare":
+        raise ConfigError(
+            f"--tasks {parts} with --command {command}",
+            fix="cut `--command prepare` into tasks; --sweep makes tasks of runs",
+        )
+    if sweeps and command == "prepare":
+        raise ConfigError("--sweep with --command prepare", fix="sweep over runs: --command train or finetune")
+    if parts is not None:
+        return tuple((f"--part={number}/{parts}",) for number in range(1, parts + 1))
+    return sweep_tasks(sweeps) if sweeps else None
+
+
 def parameters_of(task: Sequence[str], keys: Sequence[str] | None = None) -> Mapping[str, str]:
     """Key and value of a task's overrides, as they were typed; ``run_dir`` is left out."""
     pairs = (override.partition("=") for override in task if not override.startswith("-"))

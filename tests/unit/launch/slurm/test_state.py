@@ -57,7 +57,7 @@ def test_a_start_that_has_ended_is_not_running_while_slurm_clears_up() -> None:
     assert decide(job("RUNNING"), events("submitted", "started", "ended", exit_code=1)).name == "failed"
     assert decide(job("COMPLETING"), events("submitted", "started", "requeued")).name == "requeued"
     asked = events("submitted", "started", "cancelled", job_id=None)
-    assert decide(job("RUNNING"), asked, progress(heartbeats=ALIVE), is_cancelled=True).name == "running"
+    assert decide(job("RUNNING"), asked, gauges(heartbeats=ALIVE), is_cancelled=True).name == "running"
 
 
 def test_the_result_counts_when_the_job_is_over() -> None:

@@ -18,8 +18,8 @@ Kind = Literal["submitted", "started", "ended", "requeued", "followed_up", "gave
 class Event(BaseModel):
     """One line of ``history.jsonl``.
 
-    ``restart`` counts the starts of one job from 0, as SLURM does; ``step`` is that of the newest checkpoint at that moment, None if
-    there is none; ``nodes`` are those of the start, or those that were excluded.
+    ``restart`` counts the starts of one job from 0, as SLURM does; ``step`` is that of the newest checkpoint at that moment, None
+    if there is none; ``nodes`` are those of the start, or those that were excluded.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -32,6 +32,8 @@ class Event(BaseModel):
     step: int | None = None
     exit_code: int | None = None
     reason: str = ""
+    is_excused: bool = False
+    """Of an end: the start does not count as one in vain, as SLURM ended it for others' sake."""
 
 
 class History:
@@ -50,6 +52,7 @@ class History:
         step: int | None = None,
         exit_code: int | None = None,
         reason: str = "",
+        is_excused: bool = False,
     ) -> Event:
         """Adds an event and syncs it.
 
@@ -65,6 +68,7 @@ class History:
             step=step,
             exit_code=exit_code,
             reason=reason,
+            is_excused=is_excused,
         )
         line = (json.dumps(happened.model_dump(mode="json"), ensure_ascii=False) + "\n").encode()
         with storage_errors(self._path):

@@ -1,7 +1,7 @@
 """Names every file of a submitted job, and what is written down about it. Nothing else builds a path below ``RUN_DIR/slurm``.
 
-A job array keeps its job in ``SWEEP_DIR/slurm``. Each of its tasks has a run directory of its own, ``SWEEP_DIR/task-000`` and so on,
-with a ``slurm`` folder like any other run's: whoever looks at a task need not know of the others.
+A job array keeps its job in ``SWEEP_DIR/slurm``. Each of its tasks has a run directory of its own, ``SWEEP_DIR/task-000`` and so
+on, with a ``slurm`` folder like any other run's: whoever looks at a task need not know of the others.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ class Job(BaseModel):
     name: str
     """What the queue shows."""
     command: tuple[str, ...]
-    """Arguments of ``zerostream`` (``python -m benchmarks`` for a benchmark); paths in it are absolute. A task's own follow them."""
+    """Arguments of ``zerostream``, or a benchmark's module and arguments; the config's path is absolute. A task's own follow."""
     profile: Profile
     nodes: int
     ranks_per_node: int
     time_limit: str
+    submitter: str
+    """Interpreter for what talks to SLURM on the first node, outside any container."""
     directory: Path
     """Working directory: relative paths in the config count from here."""
     job_id: str | None = None
     """The newest one, ``ARRAY_TASK`` for a task; None until SLURM has taken the job."""
     tasks: tuple[tuple[str, ...], ...] | None = None
     """Further arguments of each task of an array, task 0 first; None for a job that is no array."""
+    array_parallelism: int | None = None
+    """How many tasks may run at a time; None for all."""
     array: str | None = None
     """Of a task: the run directory of its array."""
     follow_up: bool = False
@@ -95,6 +99,15 @@ class JobDir:
     def cancel_request(self) -> Path:
         """Its presence says that the user wants no further start."""
         return self.path / "cancelled"
+
+    @property
+    def current(self) -> Path:
+        """Which start is the run's newest (``launch.slurm.context``)."""
+        return self.path / "rendezvous" / "current.json"
+
+    def signals(self, job_id: str, restart: int) -> Path:
+        """Signals that the first node's agent was sent, one name a line."""
+        return self.path / "rendezvous" / f"{job_id}-{restart}.signals"
 
     def health(self, job_id: str, restart: int, node: int) -> Path:
         """What one node found out about itself before a start, as JSON."""

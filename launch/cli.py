@@ -283,6 +283,7 @@ for _function in (
     slurm_commands.status,
     slurm_commands.logs,
     slurm_commands.cancel,
+    slurm_commands.resubmit,
     slurm_commands.jobs,
 ):
     app.command()(_function)

@@ -149,7 +149,21 @@ def conclude(job_dir: JobDir, start: Start, exit_code: int) -> Decision | None:
             reason=decision.reason,
             is_excused=decision.is_excused,
         )
-        return decision
+    if decision.action in ("end", "give_up", "cancelled"):
+        tell_array(job)
+    return decision
+
+
+def tell_array(job: Job) -> None:
+    """A task of an array has ended for good: the last one to do so compares them all."""
+    if job.array is None:
+        return
+    from launch.slurm.arrays import task_has_ended
+
+    try:
+        task_has_ended(Path(job.array))
+    except (ZerostreamError, OSError) as error:  # `zerostream status` does it as well
+        print(f"zerostream: the tasks could not be compared: {error}", file=sys.stderr, flush=True)
 
 
 def _gather(job_dir: JobDir, job: Job, start: Start, exit_code: int, events: Sequence[Event]) -> Facts:

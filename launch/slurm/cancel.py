@@ -18,9 +18,10 @@ from framework.durable import storage_errors, write_durably
 from framework.errors import ZerostreamError
 from framework.run_dir import RunDir
 from launch.report import print_report
-from launch.slurm.gauges import newest_checkpoint
+from launch.slurm.afterwards import tell_array
 from launch.slurm.job import JobDir
-from launch.slurm.queue import run_command
+from launch.slurm.progress import newest_step
+from launch.slurm.scheduler import SchedulerError, call
 from launch.slurm.status import RunStatus, look_at, refuse_no_run
 
 _SECONDS_OF_SCANCEL = 20.0
@@ -60,6 +61,7 @@ def run_cancel(run_dir: Path, *, at_once: bool, wait_seconds: float, as_json: bo
     else:
         _note([JobDir(status.run_dir) for status in alive])
         _end(alive, at_once, wait_seconds)
+        tell_array(JobDir(alive[0].run_dir).read())
     left = [_describe(status) for status in look_at([each.run for each in job_dirs])]
     _report(run_dir, left, as_json)
 
@@ -69,7 +71,7 @@ def _note(job_dirs: Sequence[JobDir]) -> None:
         with storage_errors(job_dir.cancel_request):
             write_durably(job_dir.cancel_request, b"")
         # Without the job's id: the start that lives will still write down how it ended.
-        job_dir.history.append("cancelled", step=newest_checkpoint(RunDir(job_dir.run)), reason=f"by {_user()}")
+        job_dir.history.append("cancelled", step=newest_step(RunDir(job_dir.run)), reason=f"by {_user()}")
 
 
 def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None:
@@ -106,12 +108,15 @@ def _wait(run_dirs: Sequence[Path], seconds: float, clock: Callable[[], float] =
 def _scancel(statuses: Sequence[RunStatus], *options: str) -> None:
     if not statuses:
         return
-    _, complaint = run_command(["scancel", *options, *map(_job_id, statuses)], _SECONDS_OF_SCANCEL)
-    if complaint and "Invalid job id" not in complaint and "already completing or completed" not in complaint:
+    try:
+        call("scancel", *options, *map(_job_id, statuses), seconds=_SECONDS_OF_SCANCEL)
+    except SchedulerError as error:
+        if "Invalid job id" in error.cause or "already completing or completed" in error.cause:
+            return
         raise ZerostreamError(
-            f"SLURM could not be told to cancel: {complaint}",
+            f"SLURM could not be told to cancel: {error.cause}",
             fix="try again when SLURM answers; until then the run goes on, but it does not start again when this start has ended",
-        )
+        ) from None
 
 
 def _waits(status: RunStatus) -> bool:

@@ -40,6 +40,21 @@ def submit(
         str,
         typer.Option(help="What the job does with CONFIG: train, finetune or prepare."),
     ] = "train",
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY.PATH=VALUE,VALUE",
+            help="One run for each value, in one array; given again, for every combination.",
+            show_default=False,
+        ),
+    ] = None,
+    tasks: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --command prepare: an array of so many parts.", show_default=False),
+    ] = None,
+    at_a_time: Annotated[
+        int | None, typer.Option(min=1, help="Of an array: tasks that may run at a time.", show_default="all")
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the sbatch script, the batch arithmetic and the memory; ask nothing."),
@@ -52,6 +67,7 @@ def submit(
     the run directory.
     """
     from launch.slurm.submit import Request, run_submit
+    from launch.slurm.sweep import array_tasks
 
     request = Request(
         config=config,
@@ -61,6 +77,8 @@ def submit(
         ranks_per_node=ranks_per_node,
         time_limit=time_limit,
         command=command,
+        tasks=array_tasks(command, sweep or (), tasks),
+        array_parallelism=at_a_time,
     )
     run_submit(request, dry_run=dry_run, as_json=as_json)
 
@@ -108,6 +126,38 @@ def cancel(
     from launch.slurm.cancel import run_cancel
 
     run_cancel(run_dir, at_once=now, wait_seconds=wait, as_json=as_json)
+
+
+def resubmit(
+    run_dir: RunDirArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY.PATH=VALUE",
+            help="Keys that may change from start to start, such as engine.micro_batch_size=8.",
+            show_default=False,
+        ),
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes.", show_default="as before")] = None,
+    ranks_per_node: Annotated[
+        int | None, typer.Option(min=1, help="Ranks of each node.", show_default="as before")
+    ] = None,
+    time_limit: Annotated[
+        str | None,
+        typer.Option("--time", help="Longest time of one start, such as 2:00:00.", show_default="as before"),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="CLUSTER.yaml", help="Another profile.", show_default="as before")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a run that has ended go on from its newest checkpoint, on more or fewer nodes if you like.
+
+    Of an array, every task that has not finished. The config is the one that was submitted, the code the present one.
+    """
+    from launch.slurm.resubmit import Change, run_resubmit
+
+    run_resubmit(run_dir, Change(nodes, ranks_per_node, time_limit, cluster, tuple(overrides or ())), as_json=as_json)
 
 
 def jobs(

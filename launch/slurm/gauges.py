@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from framework.checkpoint.manifest import load_manifest
 from framework.config.load import read_yaml
 from framework.durable import is_locked
-from framework.errors import CheckpointError, ConfigError
+from framework.errors import ConfigError
 from framework.metrics.records import read_last_json_lines
 from framework.run_dir import RunDir
+from launch.slurm.progress import newest_step
 
 _RECENT_STEPS = 50
 
@@ -43,7 +43,7 @@ class Gauges:
     seconds_to_end: float | None
     """By the pace of the newest steps; evaluations and checkpoints come on top."""
     newest_checkpoint: int | None
-    """The newest step whose checkpoint has a readable manifest; it is verified when it is loaded."""
+    """The newest step whose checkpoint is there in full size; it is verified when it is loaded."""
     heartbeats: Heartbeats | None
     is_locked: bool
     """Whether a rank 0 on this machine, or where locks reach across machines, holds the run now."""
@@ -63,7 +63,7 @@ def read_gauges(run_dir: RunDir, now: float) -> Gauges:
     """
     steps = _lines(run_dir, "metrics", _RECENT_STEPS)
     evaluation = next(iter(_lines(run_dir, "evaluations", 1)), {})
-    checkpoint, beats, result = newest_checkpoint(run_dir), _read_heartbeats(run_dir, now), _read_object(run_dir)
+    checkpoint, beats, result = newest_step(run_dir), _read_heartbeats(run_dir, now), _read_object(run_dir)
     step = steps[-1].get("step") if steps else result.get("step") if result else checkpoint
     max_steps = _max_steps(run_dir)
     pace = statistics.fmean(paces) if (paces := _numbers(steps, "step_seconds")) else None
@@ -81,14 +81,6 @@ def read_gauges(run_dir: RunDir, now: float) -> Gauges:
         is_locked=is_locked(run_dir.lock),
         result=result,
     )
-
-
-def newest_checkpoint(run_dir: RunDir) -> int | None:
-    """The newest step whose checkpoint has a readable manifest."""
-    for step in reversed(run_dir.checkpoint_steps()):
-        with suppress(CheckpointError):
-            return load_manifest(run_dir.checkpoint(step)).step
-    return None
 
 
 def _lines(run_dir: RunDir, name: str, count: int) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+
+from launch.slurm.scheduler import SchedulerError, call
 
 _SECONDS = 10.0
 _FIELDS = ("%i", "%T", "%P", "%D", "%V", "%S", "%e", "%N", "%r")  # the reason last: it is free text
@@ -71,9 +71,12 @@ def ask(job_ids: Iterable[str], *, seconds: float = _SECONDS) -> Answer:
     if not wanted:
         return Answer()
     command = ["squeue", "--noheader", "--array", "--states=all", f"--format={'|'.join(_FIELDS)}"]
-    output, complaint = run_command([*command, f"--jobs={','.join(wanted)}"], seconds)
-    if complaint and "Invalid job id" not in complaint:
-        return Answer(unreachable=complaint)
+    try:
+        output = call(*command, f"--jobs={','.join(wanted)}", seconds=seconds, environment=_environment())
+    except SchedulerError as error:
+        if "Invalid job id" not in error.cause:
+            return Answer(unreachable=error.cause)
+        output = ""
     jobs = {job.job_id: job for job in parse_squeue(output)}
     known = {job_id.partition("_")[0] for job_id in jobs} | jobs.keys()
     if forgotten := [job_id for job_id in wanted if job_id not in known]:
@@ -113,26 +116,10 @@ def parse_sacct(text: str) -> list[QueuedJob]:
 def _ask_accounting(job_ids: Sequence[str], seconds: float) -> list[QueuedJob]:
     """Nothing where there is no accounting: SLURM's controller forgets a job minutes after its end."""
     command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={','.join(_SACCT_FIELDS)}"]
-    output, complaint = run_command([*command, f"--jobs={','.join(job_ids)}"], seconds)
-    return [] if complaint else parse_sacct(output)
-
-
-def run_command(command: Sequence[str], seconds: float) -> tuple[str, str | None]:
-    """Runs one of SLURM's commands with a deadline: (output, None), or (whatever there was, what went wrong in one line)."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=_environment())
-    except FileNotFoundError:
-        return "", f"there is no {command[0]} on the path"
-    except subprocess.TimeoutExpired:
-        return "", f"{command[0]} did not answer within {seconds:g} s"
-    except OSError as error:
-        return "", f"{command[0]} could not be started: {error.strerror}"
-    if done.returncode:
-        words = [line for line in done.stderr.splitlines() if line.strip()]
-        return done.stdout, re.sub(
-            r"^[a-z_ ]*error: ", "", words[-1]
-        ) if words else f"{command[0]} ended with {done.returncode}"
-    return done.stdout, None
+        return parse_sacct(call(*command, f"--jobs={','.join(job_ids)}", seconds=seconds, environment=_environment()))
+    except SchedulerError:
+        return []
 
 
 def _environment() -> dict[str, str]:

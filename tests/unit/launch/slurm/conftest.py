@@ -65,6 +65,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                 nodes=2,
                 ranks_per_node=1,
                 time_limit="1:00:00",
+                submitter=sys.executable,
                 directory=tmp_path,
                 job_id=job_id,
                 submitted_at=time.time() - 100,

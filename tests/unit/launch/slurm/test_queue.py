@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.slurm.queue import ask, parse_sacct, parse_squeue, run_command
+from launch.slurm.queue import ask, parse_sacct, parse_squeue
 from launch.slurm.reasons import in_plain_words
 from tests.unit.launch.slurm.captured import NO_ACCOUNTING, NO_CONTROLLER, SACCT, SQUEUE, UNKNOWN_JOB
 
@@ -61,29 +61,31 @@ def test_a_job_that_nobody_knows_is_no_failure(commands: Commands) -> None:
 
 def test_a_controller_that_is_away_is_named(commands: Commands) -> None:
     commands({"squeue": ("", NO_CONTROLLER, 1)})
-    assert ask(["1"]).unreachable == "Unable to contact slurm controller (connect failure)"
+    assert "Unable to contact slurm controller (connect failure)" in (ask(["1"]).unreachable or "")
 
 
 def test_without_slurm_the_answer_says_so(commands: Commands) -> None:
     commands({})
-    assert ask(["1"]).unreachable == "there is no squeue on the path"
+    assert (ask(["1"]).unreachable or "").startswith("squeue is not on the path")
     assert ask([]).unreachable is None
 
 
-def test_a_command_that_hangs_is_left_at_its_deadline(tmp_path: Path) -> None:
+def test_a_command_that_hangs_is_left_at_its_deadline(commands: Commands) -> None:
+    folder = commands({"squeue": ("", "", 0)}).parent / "bin"
+    (folder / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     began = time.monotonic()
-    output, complaint = run_command(["sleep", "60"], 0.2)
-    assert (output, complaint) == ("", "sleep did not answer within 0.2 s")
+    assert "did not answer within" in str(ask(["1"], seconds=0.2).unreachable)
     assert time.monotonic() - began < 30
 
 
-def test_the_users_own_defaults_do_not_change_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_defaults_do_not_change_the_question(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = commands({"squeue": ("", "", 0)}).parent / "bin"
+    (folder / "squeue").write_text("#!/bin/sh\n/usr/bin/env >&2\nexit 1\n")
     monkeypatch.setenv("SQUEUE_STATES", "PENDING")
     monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
-    output, complaint = run_command(["env"], 10)
-    assert complaint is None
-    assert "SLURM_TIME_FORMAT=%s\n" in output
-    assert "SQUEUE_" not in output
+    said = ask(["1"]).unreachable or ""
+    assert "SLURM_TIME_FORMAT=%s" in said
+    assert "SQUEUE_" not in said
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_without_slurm_it_says_so_and_tells_the_rest(make_run: MakeRun, commands
     result = run_cli("status", job_dir.run)
     assert result.code == 0
     assert "running: by its heartbeats; SLURM cannot be asked" in result.out
-    assert "could not be asked: there is no squeue on the path" in result.out
+    assert "could not be asked: squeue is not on the path" in result.out
     assert "8 of 20" in result.out
 
 

@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
         names = ", ".join(node.name for node in plan.nodes)
         print(f"cluster {plan.name} is up: {names}. To use it:\n\n  {plan.export_line}\n")
     elif arguments.command == "down":
-        print(f"cluster {arguments.name} is {'down' if down(arguments.name, state_dir) else 'not there'}")
+        print(f"cluster {arguments.name} is {'down' if down(state_dir) else 'not there'}")
     elif arguments.command == "status":
         return _print_status(state_dir, as_json=arguments.json)
     elif arguments.command == "env":

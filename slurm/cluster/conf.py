@@ -7,7 +7,8 @@ import socket
 from .plan import Plan
 
 # The timeouts are short, so that tests need not wait for minutes, and yet long enough for a busy machine of two cores:
-# a node that does not answer is down after SlurmdTimeout, a job that was told to end is killed after KillWait.
+# a node that does not answer is down after SlurmdTimeout, a job that was told to end is killed after KillWait, and a job that
+# was requeued may start again after cred_expire (two minutes elsewhere).
 _TEMPLATE = """\
 # Written by slurm/local-cluster: the cluster {name}. `slurm/local-cluster down` removes it.
 ClusterName={name}
@@ -17,7 +18,7 @@ SlurmUser={user}
 SlurmdUser=root
 
 AuthType=auth/munge
-AuthInfo=socket={munge_socket}
+AuthInfo=socket={munge_socket},cred_expire=10
 CredType=cred/munge
 
 StateSaveLocation={state_dir}/controller

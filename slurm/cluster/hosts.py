@@ -46,38 +46,38 @@ def add_names(plan: Plan) -> None:
     Raises:
         ClusterError: the file names one of the nodes already, or cannot be written.
     """
-    text = _without_block(HOSTS.read_text(encoding="utf-8"), plan.name)
+    text = _without_block(HOSTS.read_text(encoding="utf-8"), plan.state_dir)
     taken = {word for line in text.splitlines() for word in line.partition("#")[0].split()[1:]}
     for node in plan.nodes:
         if node.name in taken:
             raise ClusterError(f"{HOSTS} names {node.name} already", fix="take another --name for the cluster")
     lines = [f"{node.address} {node.name}\n" for node in plan.nodes]
     ending = "" if not text or text.endswith("\n") else "\n"
-    _write(text + ending + _begin(plan.name) + "".join(lines) + _end(plan.name))
+    _write(text + ending + _begin(plan.state_dir) + "".join(lines) + _end(plan.state_dir))
 
 
-def remove_names(name: str) -> None:
+def remove_names(state_dir: Path) -> None:
     """
     Raises:
         ClusterError: the file cannot be written.
     """
     text = HOSTS.read_text(encoding="utf-8")
-    without = _without_block(text, name)
+    without = _without_block(text, state_dir)
     if without != text:
         _write(without)
 
 
-def _begin(name: str) -> str:
-    return f"# begin of zerostream's local SLURM cluster {name}; slurm/local-cluster down removes it\n"
+def _begin(state_dir: Path) -> str:
+    return f"# begin of zerostream's local SLURM cluster in {state_dir}; slurm/local-cluster down removes it\n"
 
 
-def _end(name: str) -> str:
-    return f"# end of zerostream's local SLURM cluster {name}\n"
+def _end(state_dir: Path) -> str:
+    return f"# end of zerostream's local SLURM cluster in {state_dir}\n"
 
 
-def _without_block(text: str, name: str) -> str:
-    before, begin, rest = text.partition(_begin(name))
-    _, end, after = rest.partition(_end(name))
+def _without_block(text: str, state_dir: Path) -> str:
+    before, begin, rest = text.partition(_begin(state_dir))
+    _, end, after = rest.partition(_end(state_dir))
     return before + after if begin and end else text
 
 

@@ -59,7 +59,7 @@ def up(name: str, state_dir: Path, wish: Wish) -> Plan:
         return plan
 
 
-def down(name: str, state_dir: Path) -> bool:
+def down(state_dir: Path) -> bool:
     """Leaves nothing of the cluster; False if there was none.
 
     Raises:
@@ -70,7 +70,7 @@ def down(name: str, state_dir: Path) -> bool:
         plan = load_plan(state_dir)
         if plan is None:
             kill_all(state_dir, state_dir / "slurm.conf")
-            hosts.remove_names(name)
+            hosts.remove_names(state_dir)
             return False
         _remove(plan)
         return True
@@ -169,5 +169,5 @@ def _remove(plan: Plan) -> None:
     kill_all(plan.state_dir, plan.conf)
     if plan.namespaces:
         network.remove(plan)
-    hosts.remove_names(plan.name)
+    hosts.remove_names(plan.state_dir)
     shutil.rmtree(plan.state_dir)

@@ -54,6 +54,11 @@ class RunDir:
         return self.path / "stacks" / f"rank-{rank:05d}.txt"
 
     @property
+    def slurm(self) -> Path:
+        """What a run on a SLURM cluster leaves beside its results: job, code, history, logs (``launch.slurm.job.JobDir``)."""
+        return self.path / "slurm"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

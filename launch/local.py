@@ -1,32 +1,40 @@
-"""Starts the ranks of one machine through torchrun's own agent, and tells the exit code that the ranks agreed on."""
+"""Starts the ranks of one machine through torchrun's own agent, and tells the exit code that the ranks agreed on.
+
+The machine may be alone (``zerostream train``) or a node among others (``launch.slurm.node``).
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED
 from framework.run_dir import RunDir
+from framework.train.cores import available_cores
 from framework.train.watch import ranks_that_hung
 
 if TYPE_CHECKING:
     import psutil
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig
 
 _RANK_MODULE = "framework.train"
 _FIX = "To fix it"
 # glibc gives each large tensor back to the kernel and takes it again in the next step, page by page: a seventh of a small model's
 # step on a CPU (docs/experiments.md). With these it keeps them.
 _MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _SECONDS_TO_SIGKILL = 10  # for ranks that still live when another has failed
 
 
@@ -36,45 +44,96 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
     ``torchrun`` itself ends with 1 whatever its ranks say; asking its agent keeps their exit codes apart. SIGTERM, SIGINT and
     SIGUSR2 are handed on to the ranks, which save and end; torchrun would kill them 30 seconds after the first two.
     """
+    shutil.rmtree(run_dir.stacks(0).parent, ignore_errors=True)  # of an earlier start
+    return run_ranks([_RANK_MODULE, str(config_path), *overrides], nproc, run_dir)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One node among others, all of which start as many ranks; ``address`` and ``port`` are where the first one listens."""
+
+    nodes: int
+    node: int
+    address: str
+    port: int
+    run_id: str
+
+
+def run_ranks(
+    arguments: Sequence[str],
+    nproc: int,
+    run_dir: RunDir,
+    placement: Placement | None = None,
+    on_signal: Callable[[int], None] = lambda number: None,
+) -> int:
+    """Starts ``python -u -m arguments`` on each of this machine's ranks, waits for their end and returns 0, 1, 2 or 75.
+
+    Args:
+        arguments: a module and its arguments; among them the module that trains.
+        nproc: ranks of this machine.
+        run_dir: where ranks leave the stacks of a deadline that was missed.
+        placement: where this machine stands among others; None if it is alone.
+        on_signal: is told of each signal before it is handed on.
+    """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import elastic_launch
 
     prepare_environment(nproc)
-    launch = elastic_launch(
-        LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=nproc,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            max_restarts=0,
-            monitor_interval=0.1,
-            signals_to_handle="SIGQUIT",  # the others are handed on, below
-            shutdown_timeout=_SECONDS_TO_SIGKILL,
-            local_addr="127.0.0.1",  # the machine's own name may not resolve, and ranks would wait for it in silence
-        ),
-        sys.executable,
-    )
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, _hand_on)
-    shutil.rmtree(run_dir.stacks(0).parent, ignore_errors=True)  # of an earlier start
+    launch = elastic_launch(_launch_config(nproc, placement), sys.executable)
+    signals = _HandOn(on_signal)
     try:
-        launch("-u", "-m", _RANK_MODULE, str(config_path), *overrides)
+        with signals:
+            launch("-u", "-m", *arguments)
     except _StoppedBeforeRanksError:
         print(f"zerostream: stopped before any rank had started. {_FIX}: start it again.", file=sys.stderr, flush=True)
         return EXIT_PREEMPTED
     except ChildFailedError as error:
         if hung := ranks_that_hung(run_dir):
-            _say_who_hung(hung, nproc, run_dir)
+            _say_who_hung(hung, nproc * (placement.nodes if placement else 1), run_dir)
             return EXIT_FAILED
         rank, failure = _root_cause(error.failures)
+        if -failure.exitcode in signals.handed_on:  # from its first step to its end a rank does not die of these
+            cause = f"stopped before rank {rank} was up"
+            print(f"zerostream: {cause}. {_FIX}: start it again.", file=sys.stderr, flush=True)
+            return EXIT_PREEMPTED
         rank_0 = error.failures.get(0)
         rank_0_has_said_it = rank == 0 or (rank_0 is not None and rank_0.exitcode == failure.exitcode)
         if not (rank_0_has_said_it and _FIX in _message(failure)):
             _say_last_words(rank, failure.exitcode, _message(failure))
         return int(failure.exitcode) if failure.exitcode in (EXIT_REFUSED, EXIT_PREEMPTED) else EXIT_FAILED
     return EXIT_FINISHED
+
+
+def _launch_config(nproc: int, placement: Placement | None) -> LaunchConfig:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    if placement is None:
+        where: dict[str, Any] = {
+            "run_id": uuid.uuid4().hex,
+            "rdzv_backend": "c10d",
+            "rdzv_endpoint": "127.0.0.1:0",
+            "local_addr": "127.0.0.1",  # the machine's own name may not resolve, and ranks would wait for it in silence
+        }
+    else:
+        host = f"[{placement.address}]" if ":" in placement.address else placement.address
+        where = {
+            "run_id": placement.run_id,
+            "rdzv_backend": "static",
+            "rdzv_endpoint": f"{host}:{placement.port}",
+            "rdzv_configs": {"rank": placement.node},
+            "local_addr": placement.address,
+        }
+    nodes = placement.nodes if placement else 1
+    return LaunchConfig(
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=nproc,
+        max_restarts=0,
+        monitor_interval=0.1,
+        signals_to_handle="SIGQUIT",  # the others are handed on by _HandOn
+        shutdown_timeout=_SECONDS_TO_SIGKILL,
+        **where,
+    )
 
 
 def _root_cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
@@ -106,16 +165,43 @@ class _StoppedBeforeRanksError(Exception):
     """A signal came while there was nobody to hand it on to."""
 
 
-def _hand_on(number: int, frame: FrameType | None) -> None:
-    """To every rank: a signal that one terminal or scheduler sent to this process alone is meant for the run."""
-    import psutil
+class _HandOn:
+    """Hands signals on to every rank while ranks run: one that a terminal or scheduler sent to this process alone is meant for
+    the run. Afterwards they are ignored: the outcome is known, and has to be told.
+    """
 
-    ranks = [child for child in psutil.Process().children() if _RANK_MODULE in " ".join(_command_of(child))]
-    if not ranks:
-        raise _StoppedBeforeRanksError
-    for rank in ranks:
-        with suppress(ProcessLookupError):
-            os.kill(rank.pid, number)
+    def __init__(self, on_signal: Callable[[int], None] = lambda number: None) -> None:
+        import psutil  # here: a second signal would find it half imported by the first
+
+        self._this_process = psutil.Process()
+        self._on_signal = on_signal
+        self.handed_on: set[int] = set()
+
+    def __enter__(self) -> None:
+        self._faults_before = _page_faults_of_the_dead()
+        for number in _SIGNALS:
+            signal.signal(number, self._hand_on)
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self._on_signal(number)
+        children = self._this_process.children()
+        for child in children:
+            if _RANK_MODULE in " ".join(_command_of(child)):
+                self.handed_on.add(number)
+                with suppress(ProcessLookupError):
+                    os.kill(child.pid, number)
+        # All ranks may have ended, whether the agent has noticed that or not: then there is nothing to stop any more.
+        if not children and _page_faults_of_the_dead() == self._faults_before:
+            raise _StoppedBeforeRanksError
+
+
+def _page_faults_of_the_dead() -> int:
+    """Grows with every child that has ended and been waited for."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
 
 
 def _command_of(process: psutil.Process) -> list[str]:
@@ -161,7 +247,7 @@ def _say_last_words(rank: int, exit_code: int, message: str) -> None:
 def prepare_environment(nproc: int) -> None:
     """What ranks inherit: an even share of the cores, ninja on their path, and an agent that keeps quiet."""
     # torchrun would set one thread a rank; torch.compile and DeepSpeed look for ninja beside the interpreter.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     for name, value in _MALLOC.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // nproc)))

@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> int:
         fix = "read the traceback above; the same command goes on from the last checkpoint"
         _report(f"{type(error).__name__}: {error}. To fix it: {fix}.")
         return EXIT_FAILED
+    finally:
+        stop.close()
     return EXIT_FINISHED
 
 

@@ -3,7 +3,8 @@
 Until its first step is done, a start has nothing to save, and a rank may be waiting for others in a call that no Python handler
 can interrupt: a thread ends it at once, with exit code 75. From then on a signal is only remembered. At the end of each step all
 ranks learn whether any of them has been asked to stop, save together, and end with 75. A handler that saved by itself would wait
-for ranks which know of nothing.
+for ranks which know of nothing. When all is said, signals are ignored: Python, while it ends, gives them their defaults back, and
+one that came late would kill a rank that has saved.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class StopRequest:
         self._began = time.time()
         self._code = 0
         self._has_stepped = False
+        self._is_installed = False
         self._ends_at = float(os.environ.get("SLURM_JOB_END_TIME") or "inf")
 
     def install(self, report: Callable[[str], None]) -> None:
@@ -49,13 +51,27 @@ class StopRequest:
         wakeup.setblocking(False)
         self._wakeup = wakeup
         threading.Thread(target=self._end_start, args=(report,), name="stop", daemon=True).start()
-        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
+        self._wakeup_before = signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # a child's signals are its own
         for number in _SIGNALS:
             signal.signal(number, self._remember)
         if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
             with suppress(OSError, AttributeError):
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        self._is_installed = True
+
+    def close(self) -> None:
+        """The last thing a rank does: from now on signals are ignored, until the process is gone.
+
+        Python's handlers do not live as long: the interpreter takes them away before it tears down its modules, which takes
+        seconds after a training; only what is ignored stays ignored.
+        """
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        if self._is_installed:
+            self._is_installed = False
+            signal.set_wakeup_fd(self._wakeup_before)
+            self._wakeup.close()  # ends the thread
 
     def step_done(self) -> None:
         """From now on there is something to save, and all ranks agree on the end."""

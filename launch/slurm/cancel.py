@@ -71,7 +71,7 @@ def _note(job_dirs: Sequence[JobDir]) -> None:
         with storage_errors(job_dir.cancel_request):
             write_durably(job_dir.cancel_request, b"")
         # Without the job's id: the start that lives will still write down how it ended.
-        job_dir.history.append("cancelled", step=newest_step(RunDir(job_dir.run)), reason=f"by {_user()}")
+        job_dir.history.append("cancelled", step=newest_step(RunDir(job_dir.run)), reason=f"asked by {_user()}")
 
 
 def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None:

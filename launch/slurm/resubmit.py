@@ -66,7 +66,12 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
         UserError: it has finished, or something does not fit.
     """
     job = job_dir.read()
-    [status] = look_at([job_dir.run], ask_slurm=False)
+    [status] = look_at([job_dir.run])
+    if not status.state.is_over and status.state.name != "unknown":
+        raise RunDirError(
+            f"{job_dir.run} is already job {job.job_id} ({status.state.name})",
+            fix=f"see it with `zerostream status {job_dir.run}`, or end it with `zerostream cancel {job_dir.run}` first",
+        )
     if status.state.name == "finished" and job.kind != "benchmark":
         raise RunDirError(
             f"{job_dir.run} has finished: there is nothing to go on with", fix="give a new run a run_dir of its own"

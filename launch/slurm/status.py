@@ -50,7 +50,7 @@ class RunStatus:
     @property
     def seconds_to_limit(self) -> float | None:
         """Until SLURM ends this start."""
-        if self.queued is None or self.queued.state != "RUNNING" or self.queued.ends_at is None:
+        if self.state.is_over or self.queued is None or self.queued.state != "RUNNING" or self.queued.ends_at is None:
             return None
         return max(0.0, self.queued.ends_at - self.at)
 
@@ -201,7 +201,8 @@ def _describe_run(status: RunStatus) -> str:
     if job is None:
         return f"{status.run_dir}, started by hand"
     nodes = "1 node" if job.nodes == 1 else f"{job.nodes} nodes"
-    return f"{status.run_dir}: {job.kind}, job {job.job_id or '-'}, {nodes} x {job.ranks_per_node} ranks"
+    ranks = "1 rank" if job.ranks_per_node == 1 else f"{job.ranks_per_node} ranks"
+    return f"{status.run_dir}: {job.kind}, job {job.job_id or '-'}, {nodes} x {ranks}"
 
 
 def _describe_state(status: RunStatus) -> str:
@@ -210,7 +211,7 @@ def _describe_state(status: RunStatus) -> str:
         return text
     if queued.is_waiting and queued.starts_at is not None and queued.starts_at > status.at:
         return f"{text}; expected to start in {format_seconds(queued.starts_at - status.at)}"
-    if queued.nodes and not queued.has_ended and not queued.is_waiting:
+    if queued.nodes and not status.state.is_over and not queued.is_waiting:
         return f"{text}; on {queued.nodes} of partition {queued.partition}"
     return text
 

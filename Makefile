@@ -75,6 +75,11 @@ test-faults: venv  ## run the whole fault matrix into docs/reliability.md, and i
 	$(BIN)/python -m tests.faults --write docs/reliability.md $(FAULTS_ARGS)
 	$(BIN)/python -m tests.faults.mutations
 
+.PHONY: test-slurm
+test-slurm: venv  ## install SLURM, start one on this machine, and test what needs it (as root; ten minutes)
+	@slurm/local-cluster install
+	$(ON_PATH) $(BIN)/python -m pytest tests/slurm $(PYTEST_ARGS)
+
 .PHONY: check
 check: venv  ## lint, formatting, types, floors
 	@echo '== ruff check'; $(BIN)/ruff check .

@@ -41,6 +41,9 @@ class Request:
     config: Path
     """A config file; or a benchmark's module, such as ``benchmarks.checkpoint``."""
     cluster: Path
+    """The cluster profile's file."""
+    profile: Profile | None = None
+    """What it says, if that is known already, as of a run that is submitted again."""
     overrides: tuple[str, ...] = ()
     nodes: int | None = None
     ranks_per_node: int | None = None
@@ -77,7 +80,7 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
     Raises:
         UserError: config, profile, shards, run directory, batch arithmetic or cluster do not fit together.
     """
-    profile = load_profile(request.cluster)
+    profile = request.profile or load_profile(request.cluster)
     kind, loaded = _what(request)
     run_dir = _run_dir(request, kind, loaded)
     _refuse_unshared(run_dir, profile)

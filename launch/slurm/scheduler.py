@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,14 +67,19 @@ class JobFacts:
     excluded: str
 
 
-def call(*command: str, seconds: float = _SECONDS) -> str:
+def call(*command: str, seconds: float = _SECONDS, environment: Mapping[str, str] | None = None) -> str:
     """Standard output of one of SLURM's commands.
+
+    Args:
+        command: words.
+        seconds: the deadline.
+        environment: in place of this process's own.
 
     Raises:
         SchedulerError: it is not on the path, fails, or does not answer in time.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=environment)
     except FileNotFoundError:
         raise SchedulerError(
             f"{command[0]} is not on the path, so there is no SLURM to ask",

@@ -39,7 +39,7 @@ MpiDefault=none
 PropagateResourceLimits=NONE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=256
+DefMemPerCPU={memory_per_cpu_mb}
 # The controller asks each node itself: one that is cut off must not keep others from answering.
 TreeWidth=65533
 
@@ -83,5 +83,6 @@ def render(plan: Plan) -> str:
         munge_socket=plan.munge_socket,
         state_dir=plan.state_dir,
         logs=plan.logs,
+        memory_per_cpu_mb=max(1, plan.memory_per_node_mb // plan.cpus_per_node),
         nodes="\n".join(nodes),
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +118,17 @@ class LocalCluster:
     def node_state(self, node: str) -> str:
         """SLURM's word; a trailing ``*`` says that the node does not answer."""
         return self.run("sinfo", "--noheader", "--Node", f"--nodes={node}", "--partition=batch", "--format=%T")
+
+    def kill_steps(self, node: str) -> None:
+        """SIGKILL for what slurmd has started on a node to look after its steps."""
+        marks = {
+            f"ZEROSTREAM_LOCAL_CLUSTER={self.state['state_dir']}".encode(),
+            f"ZEROSTREAM_LOCAL_CLUSTER_ROLE=slurmd {node}".encode(),
+        }
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if marks <= set((entry / "environ").read_bytes().split(b"\0")):
+                    os.kill(int(entry.name), signal.SIGKILL)
 
     def restore(self, node: str) -> None:
         """Starts what was killed on a node, and waits until it takes jobs."""

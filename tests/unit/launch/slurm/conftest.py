@@ -1,35 +1,53 @@
-"""Jobs as `zerostream submit` would make them, and SLURM's commands as recorded from a real one (22.05)."""
+"""Submitted runs made by hand, and programs that stand in SLURM's place on the path and print what it has printed."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+import stat
+import sys
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from framework.run_dir import RunDir
 from launch.slurm.job import Job, JobDir
 from launch.slurm.profile import Profile
 
+Commands = Callable[[Mapping[str, tuple[str, str, int]]], Path]
+MakeRun = Callable[..., JobDir]
 MakeJob = Callable[..., Job]
-Recorded = Callable[..., None]
 
-SINFO = """\
-batch|batch*|up|1:00:00|n1|127.0.0.1|4000|2|(null)|idle
-urgent|urgent|up|infinite|n1|127.0.0.1|4000|2|(null)|idle
-batch|batch*|up|1:00:00|n2|127.0.0.1|8000|2|(null)|alloc
-urgent|urgent|up|infinite|n2|127.0.0.1|8000|2|(null)|alloc
-gpu|gpu|up|2-00:00:00|g1|127.0.0.1|900000|64|gpu:h100:8(S:0-1)|mix
-gpu|gpu|up|2-00:00:00|g2|no-such-host.invalid|900000|64|gpu:h100:8(S:0-1)|idle
-closed|closed|down|1:00:00|n1|127.0.0.1|4000|2|(null)|idle
-"""
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
+    """Puts programs on the path that print (output, complaint) and end with a code; others of SLURM's are not there."""
+
+    def put(answers: Mapping[str, tuple[str, str, int]]) -> Path:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        calls = tmp_path / "calls"
+        for name, (output, complaint, code) in answers.items():
+            program = folder / name
+            program.write_text(
+                f"#!{sys.executable}\nimport sys\nopen({str(calls)!r}, 'a').write(' '.join([{name!r}, *sys.argv[1:]]) + '\\n')\n"
+                f"sys.stdout.write({output!r})\nsys.stderr.write({complaint!r})\nsys.exit({code})\n"
+            )
+            program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", str(folder))
+        return calls
+
+    return put
 
 
 @pytest.fixture
 def make_job() -> MakeJob:
-    """A job of two nodes; keywords replace what it has."""
+    """A job of two nodes as `zerostream submit` plans it; keywords replace what it has."""
 
-    def make(profile: dict[str, object] | None = None, **values: object) -> Job:
+    def make(profile: Mapping[str, object] | None = None, **values: object) -> Job:
         given: dict[str, object] = {
             "kind": "train",
             "name": "zs-run",
@@ -48,41 +66,65 @@ def make_job() -> MakeJob:
 
 
 @pytest.fixture
-def job_dir(tmp_path: Path, make_job: MakeJob) -> JobDir:
-    """A submitted job."""
-    found = JobDir(tmp_path / "run")
-    found.write(make_job(job_id="7"))
-    return found
+def make_run(tmp_path: Path) -> MakeRun:
+    """A submitted run's directory: the job, how far it is, and its history."""
 
-
-@pytest.fixture
-def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    """Puts commands of SLURM on the path that answer with what a real one has said; ``calls`` keeps how they were called."""
-    folder = tmp_path / "slurm-commands"
-    folder.mkdir()
-    for name in ("sbatch", "srun", "sinfo", "scontrol", "squeue", "scancel"):
-        (folder / name).write_text("#!/bin/sh\nexit 0\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", os.pathsep.join((str(folder), os.environ["PATH"])))
-
-    def answer(name: str, out: str = "", err: str = "", code: int = 0) -> None:
-        (folder / f"{name}.out").write_text(out)
-        (folder / f"{name}.err").write_text(err)
-        lines = (
-            "#!/bin/sh",
-            f'echo {name} "$@" >> {folder}/calls',
-            f"cat {folder}/{name}.out",
-            f"cat {folder}/{name}.err >&2",
-            f"exit {code}",
+    def make(
+        name: str = "run",
+        *,
+        job_id: str | None = "12",
+        step: int = 0,
+        beats: bool = False,
+        result: bool = False,
+        **job: Any,
+    ) -> JobDir:
+        job_dir = JobDir(tmp_path / name)
+        job_dir.write(
+            Job(
+                kind=job.pop("kind", "train"),
+                name=name,
+                command=("train", "config.yaml"),
+                profile=Profile(),
+                nodes=2,
+                ranks_per_node=1,
+                time_limit="1:00:00",
+                submitter=sys.executable,
+                directory=tmp_path,
+                job_id=job_id,
+                submitted_at=time.time() - 100,
+                **job,
+            )
         )
-        (folder / name).write_text("\n".join(lines) + "\n")
+        run_dir = RunDir(job_dir.run)
+        run_dir.config.write_text("train: {max_steps: 20}\n")
+        write_steps(run_dir, step)
+        if beats:
+            run_dir.heartbeat(0).parent.mkdir()
+            for rank, age in enumerate((1.0, 4.0)):
+                beat = {"step": step, "time": time.time() - age, "deadline": time.time() + 60}
+                run_dir.heartbeat(rank).write_text(json.dumps(beat))
+        if result:
+            run_dir.result.write_text(json.dumps({"status": "finished", "step": step}))
+        return job_dir
 
-    answer("sinfo", SINFO)
-    return answer
+    return make
 
 
-@pytest.fixture
-def calls(tmp_path: Path) -> Callable[[], list[str]]:
-    """How the recorded commands were called."""
-    path = tmp_path / "slurm-commands" / "calls"
-    return lambda: path.read_text().splitlines() if path.exists() else []
+def write_steps(run_dir: RunDir, step: int, loss: float = 2.0) -> None:
+    """Metrics of so many steps, and an evaluation at the last one."""
+    if not step:
+        return
+    lines = [
+        {"step": number, "loss": loss + 1 / number, "step_seconds": 0.5, "tokens_per_second": 1000.0}
+        for number in range(1, step + 1)
+    ]
+    run_dir.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    evaluation = {"step": step, "loss": loss, "perplexity": 7.0, "bits_per_byte": loss / 2}
+    run_dir.evaluations.write_text(json.dumps(evaluation) + "\n")
+
+
+@pytest.fixture(autouse=True)
+def _no_slurm_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that this machine may have is not asked."""
+    for name in [name for name in os.environ if name.startswith(("SLURM", "SQUEUE"))]:
+        monkeypatch.delenv(name)

@@ -87,6 +87,11 @@ peers: venv  ## install the tools that benchmarks compare with, into an environm
 	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet "$$torch" --requirement benchmarks/peers.txt
 	printf 'Now: %s\n' '$(BIN)/python -m benchmarks peers'
 
+.PHONY: test-slurm
+test-slurm: venv  ## install SLURM, start one on this machine, and test what needs it (as root; ten minutes)
+	@slurm/local-cluster install
+	$(ON_PATH) $(BIN)/python -m pytest tests/slurm $(PYTEST_ARGS)
+
 .PHONY: check
 check: venv  ## lint, formatting, types, floors
 	@echo '== ruff check'; $(BIN)/ruff check .

@@ -13,6 +13,7 @@ import typer
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
 from framework.run_dir import RunDir
 from launch.report import print_report
+from launch.slurm import commands as slurm_commands
 
 app = typer.Typer(
     name="zerostream",
@@ -343,6 +344,17 @@ def schema() -> None:
     from framework.config import config_json_schema
 
     print(config_json_schema(), end="")
+
+
+for _function in (
+    slurm_commands.submit,
+    slurm_commands.status,
+    slurm_commands.logs,
+    slurm_commands.cancel,
+    slurm_commands.resubmit,
+    slurm_commands.jobs,
+):
+    app.command()(_function)
 
 
 def main() -> NoReturn:

@@ -1,4 +1,7 @@
-"""Starts the ranks of one machine through torchrun's own agent, and tells the exit code that the ranks agreed on."""
+"""Starts the ranks of one machine through torchrun's own agent, and tells the exit code that the ranks agreed on.
+
+The machine may be alone (``zerostream train``) or a node among others (``launch.slurm.node``).
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,22 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED
 from framework.run_dir import RunDir
+from framework.train.cores import available_cores
 from framework.train.watch import ranks_that_hung
 
 if TYPE_CHECKING:
     import psutil
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig
 
 _RANK_MODULE = "framework.train"
 _FIX = "To fix it"
@@ -38,37 +44,52 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
     ``torchrun`` itself ends with 1 whatever its ranks say; asking its agent keeps their exit codes apart. SIGTERM, SIGINT and
     SIGUSR2 are handed on to the ranks, which save and end; torchrun would kill them 30 seconds after the first two.
     """
+    shutil.rmtree(run_dir.stacks(0).parent, ignore_errors=True)  # of an earlier start
+    return run_ranks([_RANK_MODULE, str(config_path), *overrides], nproc, run_dir)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One node among others, all of which start as many ranks; ``address`` and ``port`` are where the first one listens."""
+
+    nodes: int
+    node: int
+    address: str
+    port: int
+    run_id: str
+
+
+def run_ranks(
+    arguments: Sequence[str],
+    nproc: int,
+    run_dir: RunDir,
+    placement: Placement | None = None,
+    on_signal: Callable[[int], None] = lambda number: None,
+) -> int:
+    """Starts ``python -u -m arguments`` on each of this machine's ranks, waits for their end and returns 0, 1, 2 or 75.
+
+    Args:
+        arguments: a module and its arguments; among them the module that trains.
+        nproc: ranks of this machine.
+        run_dir: where ranks leave the stacks of a deadline that was missed.
+        placement: where this machine stands among others; None if it is alone.
+        on_signal: is told of each signal before it is handed on.
+    """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.distributed.launcher.api import elastic_launch
 
     prepare_environment(nproc)
-    launch = elastic_launch(
-        LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=nproc,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="127.0.0.1:0",
-            max_restarts=0,
-            monitor_interval=0.1,
-            signals_to_handle="SIGQUIT",  # the others are handed on, below
-            shutdown_timeout=_SECONDS_TO_SIGKILL,
-            local_addr="127.0.0.1",  # the machine's own name may not resolve, and ranks would wait for it in silence
-        ),
-        sys.executable,
-    )
-    shutil.rmtree(run_dir.stacks(0).parent, ignore_errors=True)  # of an earlier start
-    signals = _HandOn()
+    launch = elastic_launch(_launch_config(nproc, placement), sys.executable)
+    signals = _HandOn(on_signal)
     try:
         with signals:
-            launch("-u", "-m", _RANK_MODULE, str(config_path), *overrides)
+            launch("-u", "-m", *arguments)
     except _StoppedBeforeRanksError:
         print(f"zerostream: stopped before any rank had started. {_FIX}: start it again.", file=sys.stderr, flush=True)
         return EXIT_PREEMPTED
     except ChildFailedError as error:
         if hung := ranks_that_hung(run_dir):
-            _say_who_hung(hung, nproc, run_dir)
+            _say_who_hung(hung, nproc * (placement.nodes if placement else 1), run_dir)
             return EXIT_FAILED
         rank, failure = _root_cause(error.failures)
         if -failure.exitcode in signals.handed_on:  # from its first step to its end a rank does not die of these
@@ -81,6 +102,38 @@ def launch_ranks(config_path: Path, overrides: Sequence[str], nproc: int, run_di
             _say_last_words(rank, failure.exitcode, _message(failure))
         return int(failure.exitcode) if failure.exitcode in (EXIT_REFUSED, EXIT_PREEMPTED) else EXIT_FAILED
     return EXIT_FINISHED
+
+
+def _launch_config(nproc: int, placement: Placement | None) -> LaunchConfig:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    if placement is None:
+        where: dict[str, Any] = {
+            "run_id": uuid.uuid4().hex,
+            "rdzv_backend": "c10d",
+            "rdzv_endpoint": "127.0.0.1:0",
+            "local_addr": "127.0.0.1",  # the machine's own name may not resolve, and ranks would wait for it in silence
+        }
+    else:
+        host = f"[{placement.address}]" if ":" in placement.address else placement.address
+        where = {
+            "run_id": placement.run_id,
+            "rdzv_backend": "static",
+            "rdzv_endpoint": f"{host}:{placement.port}",
+            "rdzv_configs": {"rank": placement.node},
+            "local_addr": placement.address,
+        }
+    nodes = placement.nodes if placement else 1
+    return LaunchConfig(
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=nproc,
+        max_restarts=0,
+        monitor_interval=0.1,
+        signals_to_handle="SIGQUIT",  # the others are handed on by _HandOn
+        shutdown_timeout=_SECONDS_TO_SIGKILL,
+        **where,
+    )
 
 
 def _root_cause(failures: Mapping[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
@@ -117,10 +170,11 @@ class _HandOn:
     the run. Afterwards they are ignored: the outcome is known, and has to be told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_signal: Callable[[int], None] = lambda number: None) -> None:
         import psutil  # here: a second signal would find it half imported by the first
 
         self._this_process = psutil.Process()
+        self._on_signal = on_signal
         self.handed_on: set[int] = set()
 
     def __enter__(self) -> None:
@@ -133,6 +187,7 @@ class _HandOn:
             signal.signal(number, signal.SIG_IGN)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        self._on_signal(number)
         children = self._this_process.children()
         for child in children:
             if _RANK_MODULE in " ".join(_command_of(child)):
@@ -192,7 +247,7 @@ def _say_last_words(rank: int, exit_code: int, message: str) -> None:
 def prepare_environment(nproc: int) -> None:
     """What ranks inherit: an even share of the cores, ninja on their path, and an agent that keeps quiet."""
     # torchrun would set one thread a rank; torch.compile and DeepSpeed look for ninja beside the interpreter.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     for name, value in _MALLOC.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // nproc)))

@@ -70,7 +70,10 @@ def _fitting_checkpoint(config: Config, recipe: Recipe) -> CheckpointManifest | 
     elif run_dir.path.exists() and {entry.name for entry in run_dir.path.iterdir()} - {
         temporary_of(run_dir.config).name,
         run_dir.lock.name,
-        run_dir.heartbeat(0).parent.name,  # of a rank that has looked already
+        run_dir.slurm.name,
+        # A faster rank's, where the folder was there before the run: a submitted job has files in it.
+        run_dir.heartbeat(0).parent.name,
+        run_dir.stacks(0).parent.name,
     }:
         raise RunDirError(
             f"run_dir {run_dir.path} is not empty and holds no run ({run_dir.config.name} is missing)",

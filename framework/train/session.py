@@ -25,6 +25,7 @@ from framework.plugins.interface import Hook
 from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
 from framework.train import preflight
+from framework.train.cores import available_cores
 from framework.train.events import EventLog, count_skipped_sequences
 from framework.train.hooks import ConsoleHook, RecordHook, TensorBoardHook, write_result
 from framework.train.loop import Progress, TrainingLoop
@@ -161,8 +162,7 @@ def _look_up_parameters(model: LossModel) -> int:
 def _use_own_share_of_cores() -> None:
     """On a CPU, ranks beside each other share the cores; torch alone would let each of them take all."""
     if not torch.cuda.is_available():
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def _compute_the_same_every_time() -> None:

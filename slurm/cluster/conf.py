@@ -7,8 +7,8 @@ import socket
 from .plan import Plan
 
 # The timeouts are short, so that tests need not wait for minutes, and yet long enough for a busy machine of two cores:
-# a node that does not answer is down after SlurmdTimeout, a job that was told to end is killed after KillWait, and a job that
-# was requeued may start again after cred_expire (two minutes elsewhere).
+# a node that does not answer is down after SlurmdTimeout, and a job that was requeued may start again after cred_expire (two
+# minutes elsewhere). KillWait is SLURM's default: how long a job that was told to end may take to save.
 _TEMPLATE = """\
 # Written by slurm/local-cluster: the cluster {name}. `slurm/local-cluster down` removes it.
 ClusterName={name}
@@ -28,6 +28,7 @@ SlurmdPidFile={state_dir}/%n.pid
 SlurmctldLogFile={logs}/slurmctld.log
 SlurmdLogFile={logs}/%n.log
 SlurmctldDebug=info
+MailProg=/bin/true
 SlurmdDebug=info
 
 # Several slurmd on one machine, with more processors than it has; no cgroups, no accounting.
@@ -56,8 +57,8 @@ ReturnToService=2
 SlurmctldTimeout=20
 SlurmdTimeout=20
 MessageTimeout=10
-KillWait=10
-UnkillableStepTimeout=30
+KillWait=30
+UnkillableStepTimeout=60
 InactiveLimit=0
 
 {nodes}

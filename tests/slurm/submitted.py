@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import yaml
@@ -45,6 +46,8 @@ _CONFIG = {
     "checkpoint": {"every_steps": SAVE_EVERY, "keep": 3},
     "logging": {"tensorboard": True, "every_steps": 1},
 }
+_GONE = ("", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
+_SECONDS_TO_FOLLOW = 3.0  # from the end of a job until one that takes over is in the queue, at most
 FINISH_SECONDS = 300.0  # of the slowest run on a busy machine
 
 
@@ -170,18 +173,23 @@ class Submitted:
         """The first start is number 1."""
         self.wait(f"start {number}", lambda: self.starts() >= number)
 
+    def is_gone(self) -> bool:
+        """Whether its newest job is no longer in the queue."""
+        return self.bench.cluster.job_state(self.current_id()) in _GONE
+
     def wait_until_gone(self) -> None:
-        """Until none of its jobs is left in the queue; whatever has become of the run."""
-
-        def is_gone() -> bool:
-            state = self.bench.cluster.job_state(self.current_id())
-            return state in ("", "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
-
-        self.wait("gone from the queue", is_gone)
+        """Until none of its jobs is left in the queue, and none follows; whatever has become of the run."""
+        self.wait("gone from the queue", lambda: self.is_gone() and not sleep(_SECONDS_TO_FOLLOW) and self.is_gone())
 
     def wait_until_finished(self) -> None:
-        self.wait("result.json", lambda: RunDir(self.path).result.exists())
+        """Until the run has its result.
+
+        Raises:
+            AssertionError: it has none, and there is no job left that could still bring it.
+        """
+        self.wait("result.json, or an end", lambda: RunDir(self.path).result.exists() or self.is_gone())
         self.wait_until_gone()
+        assert RunDir(self.path).result.exists(), self.report()
 
     def processes(self, word: str) -> list[Process]:
         """Those of its current job whose command holds a word, node by node."""

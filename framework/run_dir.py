@@ -73,6 +73,7 @@ class RunDir:
         """What was allocated when a GPU of a profiled run had no memory left; https://docs.pytorch.org/memory_viz shows it."""
         return self.path / "memory_snapshot.pickle"
 
+    @property
     def slurm(self) -> Path:
         """What a run on a SLURM cluster leaves beside its results: job, code, history, logs (``launch.slurm.job.JobDir``)."""
         return self.path / "slurm"

@@ -77,9 +77,7 @@ def allocated_peak(config: Any, steps: int = 2) -> int:
 @pytest.mark.parametrize("recomputes", [False, True])
 @pytest.mark.parametrize("accumulates", [False, True])
 def test_one_rank_allocates_what_is_planned(recomputes: bool, accumulates: bool) -> None:
-    config = config_of(
-        kind="reference", activation_checkpointing=recomputes, global_batch_size=8 if accumulates else 4
-    )
+    config = config_of(kind="reference", activation_checkpointing=recomputes, global_batch_size=8 if accumulates else 4)
     planned = without_base(plan_of(config))
     assert planned == pytest.approx(allocated_peak(config), rel=0.03)
 

@@ -5,8 +5,8 @@
 
 Asked is what `zerostream plan --calibrate` is for: measure a few cheap runs, plan the ones that cost. So the efficiencies are
 fitted to the runs on one rank, and to a single one on two; planned, and then compared, are the others on two ranks. The machine
-must be idle: on two cores another process is half of the result. A line is a throughput line as `--calibrate` reads it. Lines that
-are in the file already are not measured again, and no run is begun after ``--minutes``.
+must be idle: on two cores another process is half of the result. A line is a throughput line as `--calibrate` reads it. Lines
+that are in the file already are not measured again, and no run is begun after ``--minutes``.
 """
 
 from __future__ import annotations

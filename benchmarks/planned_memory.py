@@ -65,7 +65,7 @@ class Cell:
     activation_checkpointing: bool = False
     precision: str = "fp32"
     offload: str = "none"
-    micro_batch_size: int = 4
+    micro_batch_size: int = 2
 
     @property
     def overrides(self) -> list[str]:

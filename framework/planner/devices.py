@@ -40,6 +40,8 @@ class Device(BaseModel):
     """To the other ranks of the node."""
     nic_bytes_per_second: PositiveFloat
     """To other nodes: one device's share."""
+    host_memory_bytes: PositiveFloat
+    """One device's share of it."""
     host_bytes_per_second: PositiveFloat
     """To host memory."""
     base_bytes: float = Field(ge=0)

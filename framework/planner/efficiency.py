@@ -32,8 +32,9 @@ class Efficiency:
     alone reaches."""
     overlap: float = 0.8
     """Of the time of products, behind which exchanges can hide."""
-    launch_seconds: float = 0.0
-    """Of each block and micro-step, whatever their size; in eager mode on a GPU, of starting its kernels."""
+    launch_seconds: float = 1e-3
+    """That it takes to start the kernels of one block in eager mode, there and back: on a GPU a block takes no less, and on a
+    host they come on top."""
     straggling: float = 0.008
     """Part by which a step gets longer for each doubling of nodes: the slowest of many decides."""
 

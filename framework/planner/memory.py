@@ -44,6 +44,8 @@ class MemoryPlan:
     memory_bytes: int
     """Of the device, or this rank's share of the node's."""
     usable_bytes: int
+    host_usable_bytes: int
+    """Of the node's host memory, this rank's share."""
     zero_formula_bytes: int
     """Model states as the ZeRO formulas have them (``framework.planner.states``)."""
 
@@ -68,7 +70,7 @@ class MemoryPlan:
 
     @property
     def fits(self) -> bool:
-        return self.margin_bytes >= 0
+        return self.margin_bytes >= 0 and self.host_bytes <= self.host_usable_bytes
 
 
 def plan_memory(
@@ -104,6 +106,7 @@ def plan_memory(
         host_parts=host,
         memory_bytes=int(memory),
         usable_bytes=int(memory * (1 - _FREE_SHARE)),
+        host_usable_bytes=int(device.host_memory_bytes * (1 - _FREE_SHARE)),
         zero_formula_bytes=zero_formula_bytes(shape.parameters, ranks, engine.zero_stage, engine.precision),
     )
 

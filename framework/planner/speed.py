@@ -4,7 +4,7 @@
 
     micro-step     FLOPs / (peak x matrix x width / (width + half_width) x tokens / (tokens + half_tokens))
                    + bytes read and written by norms, activation functions and the loss / (bandwidth x memory)
-                   + blocks x launch_seconds
+                   no less than blocks x launch_seconds, a fifth of it compiled, twice of it with stage 3; on a host, plus that
     communication  collectives of ``framework.planner.network``; what may overlap hides behind ``overlap`` x products
     optimizer      bytes of its states / (bandwidth x memory); over the host's memory when it is offloaded
 
@@ -28,6 +28,7 @@ _EAGER_PASSES, _COMPILED_PASSES = 150, 60
 whose activation function alone is eight kernels when nothing fuses them."""
 _ATTENTION_PASSES = 14
 """Elements read and written per token, block, head and position by attention that is not fused: scores, softmax, dropout."""
+_COMPILED_LAUNCH = 0.2
 _LOSS_BYTES = {"fp32": 32, "bf16": 28, "fp16": 28}
 _OPTIMIZER_BYTES = 42
 """Read and written per parameter: gradient (for the norm, clipped, applied), master weight, two moments, the rounded weight."""
@@ -121,7 +122,9 @@ class _Step:
         shape, engine = self.shape, self.config.engine
         products = self.accumulation * self._product_seconds()
         memory = self.accumulation * self._memory_seconds()
-        launch = self.accumulation * shape.layers * self.reached.launch_seconds
+        launch = self._launch_seconds() * self.accumulation
+        if not self.device.is_host:
+            launch = max(0.0, launch - products - memory)
         overlapped, exposed, gathered = self._communication()
         hideable = self.reached.overlap * products
         parts = {
@@ -163,6 +166,13 @@ class _Step:
         again = 4 / 3 if engine.activation_checkpointing else 1.0
         moved = again * shape.layers * block + _LOSS_BYTES[engine.precision] * shape.vocab_size
         return self.tokens * moved / self._memory_rate()
+
+    def _launch_seconds(self) -> float:
+        engine = self.config.engine
+        blocks = _COMPILED_LAUNCH if engine.compile else 1.0
+        if engine.kind == "deepspeed" and engine.zero_stage == 3:  # its hooks gather and release each module's weights
+            blocks += 1.0
+        return blocks * self.shape.layers * self.reached.launch_seconds
 
     def _memory_rate(self) -> float:
         return self.device.memory_bytes_per_second / self.sharing * self.reached.memory

@@ -190,9 +190,10 @@ def _stage_3(config: Config, shape: ModelShape, ranks: int, low: int, on_host: b
     else:
         always = add(always, optimized, gradients)
     gathered: Bytes = {"communication": low * min(_LIVE_ELEMENTS, count)} if ranks > 1 else {}
+    copies = 2 if on_host and ranks > 1 else 1  # gloo scatters a copy of its own
     return States(
         always=always,
         host=host,
-        reducing={"communication": low * min(BUCKET_ELEMENTS, count)},
+        reducing={"communication": copies * low * min(BUCKET_ELEMENTS, count)},
         gathered=gathered,
     )

@@ -26,10 +26,19 @@ from launch.slurm.job import Job, JobDir
 from launch.slurm.progress import read_progress
 
 _UPDATE_SECONDS = 10.0
+_PATIENCE_SECONDS = 600.0
 
 
-def conclude(job_dir: JobDir, start: Start, exit_code: int) -> Decision | None:
+def conclude(
+    job_dir: JobDir, start: Start, exit_code: int, *, patience_seconds: float = _PATIENCE_SECONDS
+) -> Decision | None:
     """Decides and acts; None if somebody has done so for this start already.
+
+    Args:
+        job_dir: of the run.
+        start: the one that has ended.
+        exit_code: of its ranks together, or of what kept them from starting.
+        patience_seconds: how long to go on asking a controller that is away.
 
     Raises:
         ZerostreamError: neither a requeue nor a follow-up job was possible; the history says so.
@@ -40,10 +49,10 @@ def conclude(job_dir: JobDir, start: Start, exit_code: int) -> Decision | None:
         if has_ended(events, start):
             return None
         job = job_dir.read()
-        facts = _gather(job_dir, job, start, exit_code, events)
+        facts = _gather(job_dir, job, start, exit_code, events, patience_seconds)
         decision = decide(facts)
         if decision.action in ("requeue", "follow_up"):
-            decision = _go_on(job_dir, job, start, decision)
+            decision = _go_on(job_dir, job, start, decision, patience_seconds)
         elif decision.action == "leave":
             _keep_off(job_dir, job, start)
         happened = {
@@ -76,15 +85,17 @@ def tell_array(job: Job) -> None:
         print(f"zerostream: the tasks could not be compared: {error}", file=sys.stderr, flush=True)
 
 
-def _gather(job_dir: JobDir, job: Job, start: Start, exit_code: int, events: Sequence[Event]) -> Facts:
+def _gather(
+    job_dir: JobDir, job: Job, start: Start, exit_code: int, events: Sequence[Event], patience_seconds: float
+) -> Facts:
     mine = [
         event
         for event in events
         if event.event == "started" and (event.job_id, event.restart) == (start.job_id, start.restart)
     ]
     try:
-        seen = scheduler.read_job(start.job_id)
-    except ZerostreamError as error:  # the controller is away: what the ranks said has to do
+        seen = scheduler.patiently(lambda: scheduler.read_job(start.job_id), patience_seconds)
+    except ZerostreamError as error:  # what the ranks said has to do
         print(f"zerostream: {error}", file=sys.stderr, flush=True)
         seen = None
     requeued = seen is not None and seen.restarts > start.restart
@@ -105,11 +116,11 @@ def _gather(job_dir: JobDir, job: Job, start: Start, exit_code: int, events: Seq
     )
 
 
-def _go_on(job_dir: JobDir, job: Job, start: Start, decision: Decision) -> Decision:
+def _go_on(job_dir: JobDir, job: Job, start: Start, decision: Decision, patience_seconds: float) -> Decision:
     """The next start is in the queue when this returns; a site that refuses a requeue gets a follow-up job."""
     if decision.action == "requeue":
         try:
-            scheduler.requeue(start.job_id)
+            scheduler.patiently(lambda: scheduler.requeue(start.job_id), patience_seconds)
         except ZerostreamError as error:
             with suppress(ZerostreamError):
                 seen = scheduler.read_job(start.job_id)

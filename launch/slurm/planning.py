@@ -90,12 +90,12 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
         raise ConfigError(
             f"{kind} starts ranks on one node only, not on {nodes}", fix="leave --nodes out, or give --nodes 1"
         )
-    batch = _check_run(request, kind, loaded, run_dir, nodes * ranks_per_node)
     limit = request.time_limit or profile.time_limit
     if ask_cluster:
         profile, limit = _fit_to_cluster(profile, nodes, ranks_per_node, limit, request.cluster)
         _refuse_live_run(run_dir)
     _check_limit(limit)
+    batch = _check_run(request, kind, loaded, nodes * ranks_per_node)
     job = Job(
         kind=kind,
         name=f"zs-{run_dir.name}",
@@ -144,7 +144,7 @@ def _command(request: Request, kind: JobKind, run_dir: Path, ranks_per_node: int
     return (*words, "--nproc", str(ranks_per_node)) if kind == "finetune" else words
 
 
-def _check_run(request: Request, kind: JobKind, loaded: Config | None, run_dir: Path, ranks: int) -> BatchPlan | None:
+def _check_run(request: Request, kind: JobKind, loaded: Config | None, ranks: int) -> BatchPlan | None:
     """What each start would be refused for is refused now."""
     if loaded is None or kind == "prepare":
         return None

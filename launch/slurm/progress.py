@@ -40,13 +40,21 @@ def newest_step(run_dir: RunDir) -> int | None:
     return None
 
 
-def _count_shards(job: Job) -> int:
+def shards_dir(job: Job) -> Path:
+    """Where a preparation writes.
+
+    Raises:
+        ConfigError: the config that was submitted cannot be read any more.
+    """
     from framework.config import load_config
 
-    words = job.command[2:]
-    config = load_config(Path(job.command[1]), [word for word in words if "=" in word and word[0] != "-"])
-    folder = job.directory / config.data.shards_dir
-    part = next((word.removeprefix("--part=") for word in words if word.startswith("--part=")), None)
+    config = load_config(Path(job.command[1]), [word for word in job.command[2:] if "=" in word and word[0] != "-"])
+    return job.directory / config.data.shards_dir
+
+
+def _count_shards(job: Job) -> int:
+    folder = shards_dir(job)
+    part = next((word.removeprefix("--part=") for word in job.command[2:] if word.startswith("--part=")), None)
     if part is not None:
         from framework.data.parts_folder import PartsFolder
 

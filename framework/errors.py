@@ -83,6 +83,10 @@ class StorageError(ZerostreamError):
     exit_code = EXIT_REFUSED
 
 
+class WaitError(ZerostreamError):
+    """Another process has not done in time what this one waits for."""
+
+
 class NonFiniteError(ZerostreamError):
     """A loss or gradient that is NaN or infinite; agreed by all ranks before it reaches the weights."""
 

@@ -47,16 +47,28 @@ StepOption = Annotated[
 
 
 @app.command()
-def prepare(config: ConfigArgument, overrides: OverridesArgument = None, as_json: JsonOption = False) -> None:
+def prepare(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="K/N", help="Do part K of N, counted from 1; the last one merges.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Turn text into shards: read the source, train or load the tokenizer, write tar shards and a manifest.
 
-    Stopped at any moment, the same command goes on with the finished shards and ends with the same bytes.
+    Stopped at any moment, the same command goes on with the finished shards and ends with the same bytes. So does --part, by
+    which processes on any number of machines with a shared file system divide the work.
     """
     from framework.config import load_config
     from launch.prepare import run_prepare
 
     run_prepare(
-        load_config(config, overrides or []), as_json=as_json, config_name=" ".join([str(config), *(overrides or [])])
+        load_config(config, overrides or []),
+        as_json=as_json,
+        config_name=" ".join([str(config), *(overrides or [])]),
+        part=part,
     )
 
 
@@ -278,7 +290,15 @@ def schema() -> None:
     print(config_json_schema(), end="")
 
 
-app.command()(slurm_commands.submit)
+for _function in (
+    slurm_commands.submit,
+    slurm_commands.status,
+    slurm_commands.logs,
+    slurm_commands.cancel,
+    slurm_commands.resubmit,
+    slurm_commands.jobs,
+):
+    app.command()(_function)
 
 
 def main() -> NoReturn:

@@ -15,32 +15,90 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from framework.config.schema import Config
+from framework.data.cut import PartNumber
 from framework.data.manifest import SPLITS, ShardManifest
-from framework.data.prepare import Phase, PrepareProgress, prepare
+from framework.data.prepare import prepare
+from framework.data.prepare_part import PartOutcome, prepare_part
+from framework.data.prepare_progress import Phase, PrepareProgress
 
 _SECONDS_BETWEEN_LINES = 5.0
-_SAID = {"tokenizer": "learning the tokenizer", "shards": "writing shards"}
+_SAID: dict[Phase, str] = {
+    "waiting": "waiting for another part to learn the tokenizer",
+    "tokenizer": "learning the tokenizer",
+    "shards": "writing shards",
+    "part": "tokenizing",
+    "merge": "merging all parts",
+}
 
 
-def run_prepare(config: Config, *, as_json: bool, config_name: str = "CONFIG") -> None:
-    """Prepares the shards of ``config`` and says what was written.
+def run_prepare(config: Config, *, as_json: bool, config_name: str = "CONFIG", part: str | None = None) -> None:
+    """Prepares the shards of ``config``, or a part of them, and says what was written.
 
     Args:
         config: of the run.
         as_json: print one object on standard output in place of the table.
         config_name: the config's file as the user typed it, for the next command.
+        part: "K/N" for one part of N.
 
     Raises:
-        UserError, StorageError: as ``framework.data.prepare.prepare``.
+        UserError, StorageError: as ``framework.data.prepare.prepare``, or ``framework.data.prepare_part.prepare_part``.
+        WaitError: as ``prepare_part``.
     """
     started = time.monotonic()
-    with _shown_progress() as progress:
-        manifest = prepare(config, progress=progress)
-    summary = _summarise(manifest, config, time.monotonic() - started)
+    outcome = None
+    if part is None:
+        with _shown_progress() as progress:
+            manifest: ShardManifest | None = prepare(config, progress=progress)
+    else:
+        number = PartNumber.parse(part)
+        with _shown_progress(f"part {number}: ") as progress:
+            outcome = prepare_part(config, number, progress=progress)
+        manifest = outcome.manifest
+    seconds = time.monotonic() - started
+    summary = {} if outcome is None else _summarise_part(outcome, config, seconds)
+    if manifest is not None:
+        summary |= _summarise(manifest, config, seconds)
     if as_json:
         print(json.dumps(summary))
-    else:
+        return
+    if outcome is not None:
+        _print_part(summary, config_name)
+    if manifest is not None:
         _print_summary(summary, config_name)
+
+
+def _summarise_part(outcome: PartOutcome, config: Config, seconds: float) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "shards_dir": str(config.data.shards_dir),
+        "part": outcome.part.number,
+        "parts": outcome.part.of,
+        "missing_parts": list(outcome.missing),
+        "is_merged": outcome.manifest is not None,
+    }
+    if outcome.done is not None:
+        done = outcome.done
+        summary |= {
+            "part_documents": done.documents,
+            "part_tokens": done.tokens,
+            "part_text_bytes": done.text_bytes,
+        }
+    return {**summary, "seconds": round(seconds, 3)}
+
+
+def _print_part(summary: dict[str, Any], config_name: str) -> None:
+    name = f"part {summary['part']}/{summary['parts']}"
+    if "part_documents" in summary:
+        documents, tokens = summary["part_documents"], summary["part_tokens"]
+        size = _megabytes(summary["part_text_bytes"])
+        print(f"{name}: {documents:,} documents, {tokens:,} tokens, {size} (finished after {summary['seconds']:.1f} s)")
+    if summary["is_merged"]:
+        print(f"{name}: all {summary['parts']} parts are merged")
+    elif summary["missing_parts"]:
+        missing = summary["missing_parts"]
+        named = f"{missing[0]}/{summary['parts']}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        print(f"not finished yet: part {named}; the last one merges, or: zerostream prepare {config_name}")
+    else:
+        print("all parts are finished; another process is merging them")
 
 
 def _summarise(manifest: ShardManifest, config: Config, seconds: float) -> dict[str, Any]:
@@ -90,10 +148,11 @@ def _megabytes(size_bytes: float) -> str:
 
 
 @contextmanager
-def _shown_progress() -> Iterator[PrepareProgress]:
+def _shown_progress(prefix: str = "") -> Iterator[PrepareProgress]:
+    """``prefix`` stands before each line, where several processes may write into one log."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _PlainLines()
+        yield _PlainLines(prefix)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -102,19 +161,20 @@ def _shown_progress() -> Iterator[PrepareProgress]:
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar)
+        yield _Bar(bar, prefix)
 
 
 class _Bar:
     """One bar for each phase."""
 
-    def __init__(self, bar: Progress) -> None:
+    def __init__(self, bar: Progress, prefix: str) -> None:
         self._bar = bar
+        self._prefix = prefix
         self._tasks: dict[Phase, TaskID] = {}
 
     def __call__(self, *, phase: Phase, documents: int, text_bytes: int, total_bytes: int | None) -> None:
         if phase not in self._tasks:
-            self._tasks[phase] = self._bar.add_task(_SAID[phase], total=total_bytes, documents=0)
+            self._tasks[phase] = self._bar.add_task(self._prefix + _SAID[phase], total=total_bytes, documents=0)
         self._bar.update(self._tasks[phase], completed=text_bytes, total=total_bytes, documents=documents)
 
 
@@ -132,7 +192,8 @@ class _Rates(ProgressColumn):
 class _PlainLines:
     """A line every few seconds, for logs."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
         self._phase: Phase | None = None
         self._phase_started = self._last_line = 0.0
 
@@ -140,13 +201,14 @@ class _PlainLines:
         now = time.monotonic()
         if phase != self._phase:
             self._phase, self._phase_started, self._last_line = phase, now, now
-            print(f"{_SAID[phase]} ...", file=sys.stderr, flush=True)
+            print(f"{self._prefix}{_SAID[phase]} ...", file=sys.stderr, flush=True)
         if now - self._last_line < _SECONDS_BETWEEN_LINES:
             return
         self._last_line = now
         elapsed = now - self._phase_started
-        line = f"{_SAID[phase]}: {_describe_rates(documents, text_bytes, elapsed)}"
-        if total_bytes:
+        done = _describe_rates(documents, text_bytes, elapsed) if phase != "waiting" else f"{elapsed:,.0f} s"
+        line = f"{self._prefix}{_SAID[phase]}: {done}"
+        if total_bytes and text_bytes:
             line += f", about {elapsed * (total_bytes / text_bytes - 1.0):,.0f} s left"
         print(line, file=sys.stderr, flush=True)
 

@@ -26,7 +26,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from framework.config.schema import Config, DataConfig
+from framework.data.hub import read_hub
 from framework.data.manifest import Split
+from framework.data.rows import missing_field, text_of_row
 from framework.errors import SourceError
 
 EMBEDDED_DOCUMENTS = 20_000
@@ -70,7 +72,7 @@ def open_documents(config: Config, split: Split, meter: ReadMeter | None = None)
         raise ValueError("there is no separate validation text: take a fraction of the training text")
     data = config.data
     documents = _open(config, split, meter or ReadMeter())
-    kept = _without_blank(documents)
+    kept = without_blank(documents)
     limited = itertools.islice(kept, data.documents) if data.documents is not None else kept
     return _refuse_empty(limited, _described(data, split))
 
@@ -88,7 +90,7 @@ def open_text(path: str, separator: str, *, key: str) -> Iterator[str]:
     """
     files = _find_files("text", path, key)
     documents = _read_text(files, DataConfig(source="text", separator=separator), ReadMeter())
-    return _refuse_empty(_without_blank(documents), f"{key} {path}")
+    return _refuse_empty(without_blank(documents), f"{key} {path}")
 
 
 def has_validation_source(config: Config) -> bool:
@@ -120,6 +122,17 @@ def source_files(config: Config, split: Split) -> list[Path]:
     return training
 
 
+def open_files(config: Config, files: Sequence[Path], meter: ReadMeter) -> Iterator[str]:
+    """The documents of some of ``source_files``: no document crosses files, so runs of them give what all of them give.
+
+    None at all where the files hold none. ``data.documents`` is not looked at.
+
+    Raises:
+        SourceError: as ``open_documents``.
+    """
+    return without_blank(_READERS[config.data.source](files, config.data, meter))
+
+
 def _open(config: Config, split: Split, meter: ReadMeter) -> Iterator[str]:
     data = config.data
     _refuse_misplaced_validation(data)
@@ -131,7 +144,7 @@ def _open(config: Config, split: Split, meter: ReadMeter) -> Iterator[str]:
 
         return generate_stories(data.documents or EMBEDDED_DOCUMENTS, seed=EMBEDDED_SEED)
     if data.source == "hub":
-        return _read_hub(data, data.hub_validation_split if split == "validation" else data.hub_split)
+        return read_hub(data, data.hub_validation_split if split == "validation" else data.hub_split)
     return _open_of_plugin(config, split)
 
 
@@ -178,7 +191,8 @@ def _described(data: DataConfig, split: Split) -> str:
     return f"data.path {data.path}" if data.path else f"data.source {data.source}"
 
 
-def _without_blank(documents: Iterator[str]) -> Iterator[str]:
+def without_blank(documents: Iterator[str]) -> Iterator[str]:
+    """Leaves out documents of white space alone, as ``open_documents`` does."""
     return (document for document in documents if document and not document.isspace())
 
 
@@ -322,7 +336,7 @@ def _read_jsonl(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> It
     for file in files:
         for number, line in enumerate(_split_lines(file, data, meter), start=1):
             if line and not line.isspace():
-                yield _text_of_row(_parse_line(line, file, number), data.text_field, f"{file}:{number}")
+                yield text_of_row(_parse_line(line, file, number), data.text_field, f"{file}:{number}")
 
 
 def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:
@@ -336,26 +350,6 @@ def _parse_line(line: str, file: Path, number: int) -> dict[str, Any]:
             fix='write one object a line, such as {"text": "..."}',
         )
     return row
-
-
-def _text_of_row(row: dict[str, Any], field: str, where: str) -> str:
-    if field not in row:
-        raise _missing_field(field, list(row), where)
-    text = row[field]
-    if not isinstance(text, str):
-        found = "null" if text is None else f"a {type(text).__name__}"
-        raise SourceError(
-            f"{where}: field {field!r} is {found}, not text", fix="correct or remove that row, or set data.text_field"
-        )
-    return text
-
-
-def _missing_field(field: str, present: Sequence[str], where: str) -> SourceError:
-    near = difflib.get_close_matches(field, present, n=1, cutoff=0.0)
-    return SourceError(
-        f"{where}: no field {field!r} (there: {', '.join(present) or 'none'})",
-        fix=f"set data.text_field={near[0]}" if near else "name a file that has the field",
-    )
 
 
 def _read_csv(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> Iterator[str]:
@@ -374,7 +368,7 @@ def _read_csv(files: Sequence[Path], data: DataConfig, meter: ReadMeter) -> Iter
 def _texts_of_rows(rows: Any, field: str, file: Path) -> Iterator[str]:
     header: list[str] = next((row for row in rows if row), [])
     if field not in header:
-        raise _missing_field(field, header, str(file))
+        raise missing_field(field, header, str(file))
     column = header.index(field)
     for row in rows:
         if not row:  # an empty line
@@ -406,7 +400,7 @@ def _texts_of_parquet(raw: BinaryIO, file: Path, field: str, meter: ReadMeter) -
             for batch in parquet.iter_batches(batch_size=1024, row_groups=[group], columns=[field]):
                 for text in batch.column(0).to_pylist():
                     row += 1
-                    yield _text_of_row({field: text}, field, f"{file}, row {row}")
+                    yield text_of_row({field: text}, field, f"{file}, row {row}")
             meter.read_bytes += size // parquet.num_row_groups
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
@@ -417,7 +411,7 @@ def _refuse_odd_column(schema: Any, field: str, file: Path) -> None:
     import pyarrow
 
     if field not in schema.names:
-        raise _missing_field(field, schema.names, str(file))
+        raise missing_field(field, schema.names, str(file))
     kind = schema.field(field).type
     value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
     if not (
@@ -436,46 +430,3 @@ _READERS: dict[str, Callable[[Sequence[Path], DataConfig, ReadMeter], Iterator[s
     "csv": _read_csv,
     "parquet": _read_parquet,
 }
-
-# --- The Hugging Face hub ---
-
-
-def _read_hub(data: DataConfig, split: str | None) -> Iterator[str]:
-    rows = _open_hub(data, split)
-    described = f"data.path {data.path}, split {split}"
-    number = 0
-    while True:
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except Exception as error:  # network, parsing, decompression: a dozen classes with one meaning here
-            raise _hub_refusal(f"{described} breaks off after row {number}", error) from error
-        number += 1
-        yield _text_of_row(row, data.text_field, f"{described}, row {number}")
-
-
-def _open_hub(data: DataConfig, split: str | None) -> Iterator[dict[str, Any]]:
-    import datasets
-
-    assert data.path  # checked with the config
-    folder = Path(data.path).expanduser()
-    try:
-        if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
-            stored = datasets.load_from_disk(str(folder))  # what Dataset.save_to_disk wrote
-            rows = stored[split] if isinstance(stored, datasets.DatasetDict) else stored
-        else:
-            name = str(folder) if folder.is_dir() else data.path
-            rows = datasets.load_dataset(name, data.hub_config, split=split, streaming=True)
-    except Exception as error:  # not found, offline, gated, unknown split or configuration, malformed files
-        raise _hub_refusal(f"data.path {data.path}, split {split} cannot be opened", error) from error
-    return iter(rows)
-
-
-def _hub_refusal(what: str, error: Exception) -> SourceError:
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
-    return SourceError(
-        f"{what}: {reason}",
-        fix="check data.path, data.hub_config, data.hub_split and the network, or download it and name its files by "
-        "data.source=parquet or jsonl",
-    )

@@ -15,133 +15,58 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from framework.errors import EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
+from framework.errors import ZerostreamError
 from launch.slurm import scheduler
 from launch.slurm.context import Start, this_start
-from launch.slurm.history import Event
+from launch.slurm.decision import Action, Decision, Facts, decide, has_ended, starts_in_vain
+from launch.slurm.history import Event, Kind
 from launch.slurm.job import Job, JobDir
 from launch.slurm.progress import read_progress
 
-Action = Literal["end", "requeue", "follow_up", "give_up", "cancelled", "leave"]
-_ENDS = ("ended", "requeued", "followed_up", "gave_up", "cancelled")
+_EVENTS: dict[Action, Kind] = {
+    "end": "ended",
+    "requeue": "requeued",
+    "leave": "requeued",
+    "follow_up": "followed_up",
+    "give_up": "gave_up",
+    "cancelled": "cancelled",
+}
 _UPDATE_SECONDS = 10.0
+_PATIENCE_SECONDS = 600.0
 
 
-@dataclass(frozen=True)
-class Facts:
-    """All that the decision depends on."""
-
-    exit_code: int
-    """Of the ranks together, or of what kept them from starting."""
-    step_before: int | None
-    """Newest checkpoint when the start began."""
-    step_now: int | None
-    in_vain: int
-    """Starts in a row before this one that ended without a newer checkpoint."""
-    most_in_vain: int
-    """The profile's ``max_starts_without_progress``."""
-    may_requeue: bool
-    """Whether the site lets jobs go back into the queue."""
-    is_resumable: bool = True
-    """Whether another start would go on and not begin again."""
-    was_cancelled: bool = False
-    """By the user, through ``zerostream cancel`` or scancel."""
-    slurm_requeues: bool = False
-    """SLURM has put the job back itself: preemption, `scontrol requeue`, or a node that failed."""
-    slurm_reason: str = ""
-    """SLURM's word for why it ended the start, if it did."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What to do, and why, for the history."""
-
-    action: Action
-    reason: str
-    is_excused: bool = False
-    """Whether the start does not count as one in vain, as it was not its own fault that it ended."""
-
-
-def decide(facts: Facts) -> Decision:
-    """What comes after a start. A pure function: its table is in ``tests/unit/launch/slurm/test_afterwards.py``."""
-    why = _describe_end(facts)
-    if facts.was_cancelled:
-        return Decision("cancelled", "cancelled by the user")
-    if facts.exit_code == EXIT_FINISHED:
-        return Decision("end", "finished")
-    if facts.slurm_requeues:
-        return Decision("leave", f"SLURM has put it back into the queue; {why}", is_excused=True)
-    if facts.exit_code == EXIT_REFUSED:
-        return Decision("end", "refused: config, input or machine do not fit, and another start would not change that")
-    if not facts.is_resumable:
-        return Decision("end", f"{why}; it keeps nothing to go on from")
-    if _has_advanced(facts.step_before, facts.step_now):
-        why = f"{why}, after progress to step {facts.step_now}"
-    else:
-        starts = facts.in_vain + 1
-        why = f"{why}, without a newer checkpoint ({starts} of at most {facts.most_in_vain} such starts in a row)"
-        if starts >= facts.most_in_vain:
-            return Decision("give_up", why)
-    return Decision("requeue" if facts.may_requeue else "follow_up", why)
-
-
-def starts_in_vain(events: Sequence[Event]) -> int:
-    """How many of the last starts in a row ended without a newer checkpoint; a submission by the user begins a new count.
-
-    A start that has no end in the history died with its batch script; the next one's first step tells whether it came further.
-    """
-    count, running = 0, None
-    for event in events:
-        if event.event == "submitted":
-            count, running = 0, None
-        elif event.event == "started":
-            if running is not None:
-                count = 0 if _has_advanced(running.step, event.step) else count + 1
-            running = event
-        elif event.event in _ENDS and running is not None and _is_of(event, running):
-            if _has_advanced(running.step, event.step):
-                count = 0
-            elif not event.is_excused:
-                count += 1
-            running = None
-    return count
-
-
-def has_ended(events: Sequence[Event], start: Start) -> bool:
-    """Whether the history says what came after this start."""
-    return any(
-        event.event in _ENDS and (event.job_id, event.restart) == (start.job_id, start.restart) for event in events
-    )
-
-
-def conclude(job_dir: JobDir, start: Start, exit_code: int) -> Decision | None:
+def conclude(
+    job_dir: JobDir, start: Start, exit_code: int | None, *, patience_seconds: float = _PATIENCE_SECONDS
+) -> Decision | None:
     """Decides and acts; None if somebody has done so for this start already.
 
+    Args:
+        job_dir: of the run.
+        start: the one that has ended.
+        exit_code: of its ranks together, or of what kept them from starting. None if SLURM is ending the start while ranks may
+            still save: then it is decided whether to go on, and all else is left for their end.
+        patience_seconds: how long to go on asking a controller that is away.
+
     Raises:
-        ZerostreamError: neither a requeue nor a follow-up job was possible; the history says so.
+        ZerostreamError: run directory or file system do not answer.
     """
     with _only_one(job_dir):
-        history = job_dir.history
-        events = history.read()
+        events = job_dir.history.read()
         if has_ended(events, start):
             return None
         job = job_dir.read()
-        facts = _gather(job_dir, job, start, exit_code, events)
+        facts = _gather(job_dir, job, start, exit_code, events, patience_seconds)
         decision = decide(facts)
+        if exit_code is None and decision.action not in ("requeue", "follow_up"):
+            return None
         if decision.action in ("requeue", "follow_up"):
-            decision = _go_on(job_dir, job, start, decision)
+            decision = _go_on(job_dir, job, start, decision, patience_seconds)
         elif decision.action == "leave":
             _keep_off(job_dir, job, start)
-        happened = {
-            "end": "ended", "requeue": "requeued", "leave": "requeued", "follow_up": "followed_up", "give_up": "gave_up",
-            "cancelled": "cancelled",
-        }[decision.action]  # fmt: skip
-        history.append(
-            happened,  # type: ignore[arg-type]
+        job_dir.history.append(
+            _EVENTS[decision.action],
             job_id=start.job_id,
             restart=start.restart,
             step=facts.step_now,
@@ -149,14 +74,34 @@ def conclude(job_dir: JobDir, start: Start, exit_code: int) -> Decision | None:
             reason=decision.reason,
             is_excused=decision.is_excused,
         )
-        return decision
+    if decision.action in ("end", "give_up", "cancelled"):
+        tell_array(job)
+    return decision
 
 
-def _gather(job_dir: JobDir, job: Job, start: Start, exit_code: int, events: Sequence[Event]) -> Facts:
-    mine = [event for event in events if event.event == "started" and _is_start(event, start)]
+def tell_array(job: Job) -> None:
+    """A task of an array has ended for good: the last one to do so compares them all."""
+    if job.array is None:
+        return
+    from launch.slurm.arrays import task_has_ended
+
     try:
-        seen = scheduler.read_job(start.job_id)
-    except ZerostreamError as error:  # the controller is away: what the ranks said has to do
+        task_has_ended(Path(job.array))
+    except (ZerostreamError, OSError) as error:  # `zerostream status` does it as well
+        print(f"zerostream: the tasks could not be compared: {error}", file=sys.stderr, flush=True)
+
+
+def _gather(
+    job_dir: JobDir, job: Job, start: Start, exit_code: int | None, events: Sequence[Event], patience_seconds: float
+) -> Facts:
+    mine = [
+        event
+        for event in events
+        if event.event == "started" and (event.job_id, event.restart) == (start.job_id, start.restart)
+    ]
+    try:
+        seen = scheduler.patiently(lambda: scheduler.read_job(start.job_id), patience_seconds)
+    except ZerostreamError as error:  # what the ranks said has to do
         print(f"zerostream: {error}", file=sys.stderr, flush=True)
         seen = None
     requeued = seen is not None and seen.restarts > start.restart
@@ -177,11 +122,11 @@ def _gather(job_dir: JobDir, job: Job, start: Start, exit_code: int, events: Seq
     )
 
 
-def _go_on(job_dir: JobDir, job: Job, start: Start, decision: Decision) -> Decision:
+def _go_on(job_dir: JobDir, job: Job, start: Start, decision: Decision, patience_seconds: float) -> Decision:
     """The next start is in the queue when this returns; a site that refuses a requeue gets a follow-up job."""
     if decision.action == "requeue":
         try:
-            scheduler.requeue(start.job_id)
+            scheduler.patiently(lambda: scheduler.requeue(start.job_id), patience_seconds)
         except ZerostreamError as error:
             with suppress(ZerostreamError):
                 seen = scheduler.read_job(start.job_id)
@@ -262,33 +207,6 @@ def _bad_reports(job_dir: JobDir, start: Start) -> Iterator[tuple[str, str]]:
             report = json.loads(path.read_text(encoding="utf-8"))
             if report["problems"]:
                 yield str(report["node"]), ", ".join(report["problems"])
-
-
-def _describe_end(facts: Facts) -> str:
-    if facts.exit_code == EXIT_PREEMPTED:
-        said = "saved and wants to go on"
-    elif facts.exit_code > 128:
-        said = (
-            f"killed by {signal.Signals(facts.exit_code - 128).name}" if facts.exit_code - 128 in _NUMBERS else "killed"
-        )
-    else:
-        said = f"failed with exit code {facts.exit_code}"
-    return f"{said} ({facts.slurm_reason})" if facts.slurm_reason else said
-
-
-_NUMBERS = {int(number) for number in signal.Signals}
-
-
-def _has_advanced(before: int | None, now: int | None) -> bool:
-    return now is not None and (before is None or now > before)
-
-
-def _is_of(event: Event, start: Event) -> bool:
-    return (event.job_id, event.restart) == (start.job_id, start.restart)
-
-
-def _is_start(event: Event, start: Start) -> bool:
-    return (event.job_id, event.restart) == (start.job_id, start.restart)
 
 
 @contextmanager

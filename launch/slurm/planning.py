@@ -41,6 +41,9 @@ class Request:
     config: Path
     """A config file; or a benchmark's module, such as ``benchmarks.checkpoint``."""
     cluster: Path
+    """The cluster profile's file."""
+    profile: Profile | None = None
+    """What it says, if that is known already, as of a run that is submitted again."""
     overrides: tuple[str, ...] = ()
     nodes: int | None = None
     ranks_per_node: int | None = None
@@ -77,7 +80,7 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
     Raises:
         UserError: config, profile, shards, run directory, batch arithmetic or cluster do not fit together.
     """
-    profile = load_profile(request.cluster)
+    profile = request.profile or load_profile(request.cluster)
     kind, loaded = _what(request)
     run_dir = _run_dir(request, kind, loaded)
     _refuse_unshared(run_dir, profile)
@@ -87,12 +90,12 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
         raise ConfigError(
             f"{kind} starts ranks on one node only, not on {nodes}", fix="leave --nodes out, or give --nodes 1"
         )
-    batch = _check_run(request, kind, loaded, run_dir, nodes * ranks_per_node)
     limit = request.time_limit or profile.time_limit
     if ask_cluster:
         profile, limit = _fit_to_cluster(profile, nodes, ranks_per_node, limit, request.cluster)
         _refuse_live_run(run_dir)
     _check_limit(limit)
+    batch = _check_run(request, kind, loaded, nodes * ranks_per_node)
     job = Job(
         kind=kind,
         name=f"zs-{run_dir.name}",
@@ -141,7 +144,7 @@ def _command(request: Request, kind: JobKind, run_dir: Path, ranks_per_node: int
     return (*words, "--nproc", str(ranks_per_node)) if kind == "finetune" else words
 
 
-def _check_run(request: Request, kind: JobKind, loaded: Config | None, run_dir: Path, ranks: int) -> BatchPlan | None:
+def _check_run(request: Request, kind: JobKind, loaded: Config | None, ranks: int) -> BatchPlan | None:
     """What each start would be refused for is refused now."""
     if loaded is None or kind == "prepare":
         return None

@@ -5,21 +5,32 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from framework.errors import UserError
 from launch.slurm.profile import time_limit_seconds
 
+T = TypeVar("T")
 _SECONDS = 30
+_RETRY_SECONDS = 5.0
 _FIELD = re.compile(r"(?:^|\s)([A-Za-z][\w:/]*)=(\S*)")
 NEEDED = ("sbatch", "srun", "sinfo", "scontrol", "squeue", "scancel")
 _NEVER = ("", "(null)", "None", "Unknown", "N/A", "NONE")
 
 
+_AWAY = ("Unable to contact slurm controller", "Connection refused", "Socket timed out", "Zero Bytes were transmitted")
+
+
 class SchedulerError(UserError):
     """SLURM refuses, is not there, or does not answer."""
+
+
+class ControllerAwayError(SchedulerError):
+    """The controller does not answer: it may be back in a while."""
 
 
 @dataclass(frozen=True)
@@ -67,37 +78,63 @@ class JobFacts:
     excluded: str
 
 
-def call(*command: str, seconds: float = _SECONDS) -> str:
+def call(*command: str, seconds: float = _SECONDS, environment: Mapping[str, str] | None = None) -> str:
     """Standard output of one of SLURM's commands.
+
+    Args:
+        command: words.
+        seconds: the deadline.
+        environment: in place of this process's own.
 
     Raises:
         SchedulerError: it is not on the path, fails, or does not answer in time.
     """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=environment)
     except FileNotFoundError:
         raise SchedulerError(
             f"{command[0]} is not on the path, so there is no SLURM to ask",
             fix="log in to a node of the cluster where jobs are submitted, or load its SLURM module",
         ) from None
     except subprocess.TimeoutExpired:
-        raise SchedulerError(
+        raise ControllerAwayError(
             f"`{' '.join(command)}` did not answer within {seconds:.0f} s",
             fix="ask `scontrol ping` whether the controller is up, then try again",
         ) from None
     if done.returncode:
         words = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+        if any(sign in words for sign in _AWAY):
+            raise ControllerAwayError(
+                f"`{' '.join(command)}` did not reach the controller: {words}",
+                fix="ask `scontrol ping` whether it is up, then try again",
+            )
         raise SchedulerError(f"`{' '.join(command)}` failed: {words}", fix="correct what SLURM objects to")
     return done.stdout
 
 
-def require_commands() -> None:
-    """Refuses early where there is no SLURM.
+def patiently(ask: Callable[[], T], seconds: float) -> T:
+    """Asks again while the controller is away, as it is for a minute when it is restarted.
+
+    Raises:
+        SchedulerError: it refuses, or is away for longer than ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except ControllerAwayError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(min(_RETRY_SECONDS, seconds))
+
+
+def require_commands(*commands: str) -> None:
+    """Refuses early where there is no SLURM: without any of ``commands``, or of all that a submission needs.
 
     Raises:
         SchedulerError: one of its commands is not on the path.
     """
-    for name in NEEDED:
+    for name in commands or NEEDED:
         if shutil.which(name) is None:
             raise SchedulerError(
                 f"{name} is not on the path, so nothing can be submitted here",

@@ -16,7 +16,7 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 from launch.slurm.context import BATCH_PROCESS
 from launch.slurm.job import Job, JobDir
 from launch.slurm.profile import time_limit_seconds
-from launch.slurm.scheduler import SchedulerError
+from launch.slurm.scheduler import SchedulerError, require_commands
 from launch.slurm.start import EXIT_NOT_WANTED
 
 _SBATCH_SECONDS = 60
@@ -47,6 +47,7 @@ class ScriptExecutor(SlurmExecutor):
     """submitit's executor for SLURM with a script of ours in place of a pickled function."""
 
     def __init__(self, job: Job, run_dir: Path, depends_on: str | None = None) -> None:
+        require_commands("sbatch", "srun")
         super().__init__(folder=JobDir(run_dir).path)
         self._job, self._run_dir, self._depends_on = job, run_dir, depends_on
 

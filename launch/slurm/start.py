@@ -15,8 +15,9 @@ from pathlib import Path
 
 from framework.errors import EXIT_FAILED, ZerostreamError
 from launch.slurm import scheduler
-from launch.slurm.afterwards import has_ended, starts_in_vain
+from launch.slurm.afterwards import tell_array
 from launch.slurm.context import Start, announce, this_start
+from launch.slurm.decision import has_ended, starts_in_vain
 from launch.slurm.job import JobDir
 from launch.slurm.progress import read_progress
 
@@ -36,11 +37,13 @@ def begin(job_dir: JobDir, start: Start, nodes: tuple[str, ...]) -> str | None:
     here = {"job_id": start.job_id, "restart": start.restart, "step": step}
     if job_dir.cancel_request.exists():
         history.append("cancelled", **here, reason="cancelled by the user")  # type: ignore[arg-type]
+        tell_array(job)
         return "the run was cancelled"
     in_vain, most = starts_in_vain(events), job.profile.max_starts_without_progress
     if in_vain >= most:
         reason = f"{in_vain} starts in a row ended without a newer checkpoint"
         history.append("gave_up", **here, reason=reason)  # type: ignore[arg-type]
+        tell_array(job)
         return reason
     history.append("started", **here, nodes=nodes)  # type: ignore[arg-type]
     announce(job_dir, start)

@@ -86,6 +86,8 @@ def _take_snapshot(job_dir: JobDir, config: Path | None) -> None:
             shutil.copytree(source / name, fresh / name, ignore=shutil.ignore_patterns(*_NOT_CODE))
     if (source / "pyproject.toml").is_file():
         shutil.copyfile(source / "pyproject.toml", fresh / "pyproject.toml")
+    if job_dir.code.is_symlink():  # a task of an array that is submitted again on its own
+        job_dir.code.unlink()
     shutil.rmtree(job_dir.code, ignore_errors=True)
     fresh.rename(job_dir.code)
 

@@ -1,0 +1,140 @@
+"""What SLURM knows of jobs: ``squeue``, and ``sacct`` for those it has forgotten, where there is accounting.
+
+Every question has a deadline, and an answer may be that SLURM could not be asked: whoever looks at a run then still has the run
+directory.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from launch.slurm.scheduler import SchedulerError, call
+
+_SECONDS = 10.0
+_FIELDS = ("%i", "%T", "%P", "%D", "%V", "%S", "%e", "%N", "%r")  # the reason last: it is free text
+_ENDED = {
+    "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "REVOKED",
+}  # fmt: skip
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_SACCT_FIELDS = ("JobID", "State", "Partition", "NNodes", "Submit", "Start", "End", "NodeList", "ExitCode")
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """One job, or one task of an array, as SLURM sees it. Times are unix seconds."""
+
+    job_id: str
+    """``12``, or ``12_3`` for a task of an array."""
+    state: str
+    """SLURM's word, such as ``PENDING``."""
+    partition: str = ""
+    node_count: int = 0
+    submitted_at: float | None = None
+    starts_at: float | None = None
+    """When it began, or when SLURM expects it to."""
+    ends_at: float | None = None
+    """When it ended, or when its time is up."""
+    nodes: str = ""
+    reason: str = ""
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.state in _WAITING
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in _ENDED
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found; ``unreachable`` says why SLURM could not be asked."""
+
+    jobs: dict[str, QueuedJob] = field(default_factory=dict)
+    unreachable: str | None = None
+
+    def task(self, job_id: str) -> QueuedJob | None:
+        """The job of this id, if SLURM still knows it."""
+        return self.jobs.get(job_id)
+
+    def tasks_of(self, array_id: str) -> list[QueuedJob]:
+        """Every task of an array, or the one job that is none."""
+        return [job for key, job in self.jobs.items() if key.partition("_")[0] == array_id]
+
+
+def ask(job_ids: Iterable[str], *, seconds: float = _SECONDS) -> Answer:
+    """Asks for these jobs; an array's id brings all of its tasks. Takes no longer than ``seconds`` for each of two questions."""
+    wanted = list(dict.fromkeys(job_ids))
+    if not wanted:
+        return Answer()
+    command = ["squeue", "--noheader", "--array", "--states=all", f"--format={'|'.join(_FIELDS)}"]
+    try:
+        output = call(*command, f"--jobs={','.join(wanted)}", seconds=seconds, environment=_environment())
+    except SchedulerError as error:
+        if "Invalid job id" not in error.cause:
+            return Answer(unreachable=error.cause)
+        output = ""
+    jobs = {job.job_id: job for job in parse_squeue(output)}
+    known = {job_id.partition("_")[0] for job_id in jobs} | jobs.keys()
+    if forgotten := [job_id for job_id in wanted if job_id not in known]:
+        jobs |= {job.job_id: job for job in _ask_accounting(forgotten, seconds)}
+    return Answer(jobs)
+
+
+def parse_squeue(text: str) -> list[QueuedJob]:
+    """The lines that ``squeue`` prints in the format that ``ask`` wants."""
+    found = []
+    for line in text.splitlines():
+        parts = line.split("|", len(_FIELDS) - 1)
+        if len(parts) == len(_FIELDS):
+            job_id, state, partition, count, submitted, starts, ends, nodes, reason = (part.strip() for part in parts)
+            found.append(
+                QueuedJob(
+                    job_id, state, partition, _whole(count), _time(submitted), _time(starts), _time(ends), nodes, reason
+                )
+            )
+    return found
+
+
+def parse_sacct(text: str) -> list[QueuedJob]:
+    """The lines that ``sacct --parsable2`` prints; of a job that was requeued, the last one counts."""
+    found = []
+    for line in text.splitlines():
+        parts = line.split("|")
+        if len(parts) == len(_SACCT_FIELDS):
+            job_id, state, partition, count, submitted, starts, ends, nodes, code = parts
+            word = state.split(" ")[0].rstrip("+")  # CANCELLED by 1000
+            times = (_time(submitted), _time(starts), _time(ends))
+            reason = "" if code in ("", "0:0") else f"exit code {code.partition(':')[0]}"
+            found.append(QueuedJob(job_id, word, partition, _whole(count), *times, nodes, reason))
+    return found
+
+
+def _ask_accounting(job_ids: Sequence[str], seconds: float) -> list[QueuedJob]:
+    """Nothing where there is no accounting: SLURM's controller forgets a job minutes after its end."""
+    command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={','.join(_SACCT_FIELDS)}"]
+    try:
+        return parse_sacct(call(*command, f"--jobs={','.join(job_ids)}", seconds=seconds, environment=_environment()))
+    except SchedulerError:
+        return []
+
+
+def _environment() -> dict[str, str]:
+    """Times as unix seconds, and none of the user's own defaults for ``squeue``, such as hiding what has ended."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_"))}
+    return {**kept, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+
+
+def _time(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:  # N/A, NONE, Unknown
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _whole(text: str) -> int:
+    return int(text) if text.isdigit() else 0

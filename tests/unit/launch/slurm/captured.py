@@ -1,0 +1,25 @@
+"""What a real SLURM (22.05.8) has printed, with SLURM_TIME_FORMAT=%s."""
+
+SQUEUE = """\
+5|CANCELLED|batch|1|1795629486|1795629490|1795629490||JobHeldUser
+1|PENDING|batch|2|1795629489|1795629610|1795633210||BeginTime
+3_0|PENDING|batch|1|1795629486|1795636680|1795640280||Resources
+3_1|PENDING|batch|1|1795629486|1795636680|1795640280||Priority
+4|PENDING|batch|1|1795629486|N/A|N/A||Dependency
+8_0|PENDING|batch|1|1795629504|1795630080|1795633680||Nodes required for job are DOWN, DRAINED or reserved for jobs \
+in higher priority partitions
+2|RUNNING|batch|2|1795629486|1795629489|1795633089|zv[1-2]|None
+6|FAILED|urgent|1|1795629486|1795629487|1795629487|zv1|NonZeroExitCode
+"""
+UNKNOWN_JOB = "slurm_load_jobs error: Invalid job id specified\n"
+NO_ACCOUNTING = "Slurm accounting storage is disabled\n"
+NO_CONTROLLER = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
+
+# Of a site with accounting, in the format of `sacct --parsable2 --allocations`; its manual gives the words.
+SACCT = """\
+12|TIMEOUT|batch|2|1795629486|1795629489|1795633089|zv[1-2]|0:0
+13|CANCELLED by 1000|batch|1|1795629486|1795629489|1795629490|zv1|0:0
+14_1|FAILED|batch|1|1795629486|1795629489|1795629490|zv1|3:0
+15|NODE_FAIL|batch|1|1795629486|1795629489|Unknown|zv1|1:0
+15|COMPLETED|batch|1|1795629489|1795629499|1795629590|zv2|0:0
+"""

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from framework.errors import RunDirError
+from framework.run_dir import RunDir
+from launch.slurm.job import JobDir
+from launch.slurm.planning import task_job
+from tests.unit.launch.slurm.conftest import MakeJob
+
+
+def test_a_job_comes_back_as_it_was_written(tmp_path: Path, make_job: MakeJob) -> None:
+    job = make_job(job_id="12", tasks=(("seed=1",), ("seed=2",)), excluded_nodes=("n3",), submitted_at=1.5)
+    JobDir(tmp_path).write(job)
+    assert JobDir(tmp_path).read() == job
+    assert not list(tmp_path.glob("**/*.tmp"))
+
+
+def test_everything_lies_below_the_slurm_folder_of_the_run(tmp_path: Path) -> None:
+    job_dir = JobDir(tmp_path)
+    paths = (
+        job_dir.job, job_dir.config, job_dir.code, job_dir.script, job_dir.cancel_request, job_dir.current,
+        job_dir.batch_log("7", 0), job_dir.node_log("7", 0, 1), job_dir.rank_log("7", 0, 12), job_dir.rendezvous("7", 0),
+        job_dir.health("7", 0, 1), job_dir.signals("7", 0),
+    )  # fmt: skip
+    assert all(path.is_relative_to(RunDir(tmp_path).slurm) for path in paths)
+    assert len(set(paths)) == len(paths)
+    assert job_dir.rank_log("7", 3, 12) == tmp_path / "slurm" / "logs" / "7-3" / "rank-00012.out"
+
+
+def test_starts_are_ordered_by_number_not_by_letter(tmp_path: Path) -> None:
+    names = ["9-0", "9-2", "9-10", "10-0", "12_3-0", "12_3-1"]
+    for name in reversed(names):
+        (tmp_path / "slurm" / "logs" / name).mkdir(parents=True)
+    (tmp_path / "slurm" / "logs" / "9.out").write_text("")
+    assert [path.name for path in JobDir(tmp_path).starts()] == names
+
+
+def test_a_run_that_was_never_submitted_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunDirError, match="was not submitted to SLURM") as refused:
+        JobDir(tmp_path).read()
+    assert "zerostream submit" in refused.value.fix
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"kind": "train"}', b"\xff"])
+def test_a_damaged_job_is_named(tmp_path: Path, content: bytes) -> None:
+    JobDir(tmp_path).path.mkdir()
+    JobDir(tmp_path).job.write_bytes(content)
+    with pytest.raises(RunDirError, match=r"job\.json cannot be read"):
+        JobDir(tmp_path).read()
+
+
+def test_a_task_is_a_job_of_its_own(tmp_path: Path, make_job: MakeJob) -> None:
+    array = make_job(job_id="12", tasks=(("seed=1",), ("seed=2", "optimizer.lr=1e-3")))
+    task = task_job(array, tmp_path, 1)
+    assert task.tasks is None
+    assert (task.job_id, task.array) == ("12_1", str(tmp_path))
+    assert task.command == (*array.command, "seed=2", "optimizer.lr=1e-3", f"run_dir={tmp_path}/task-001")
+    assert task_job(make_job(kind="prepare", tasks=(("--part", "1/2"),)), tmp_path, 0).command[-2:] == ("--part", "1/2")

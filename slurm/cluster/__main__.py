@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -70,16 +71,19 @@ def _print_status(state_dir: Path, *, as_json: bool) -> int:
     elif found is None:
         print(f"no cluster in {state_dir}; `slurm/local-cluster up` starts one")
     else:
-        for daemon in ("munged", "slurmctld"):
-            pid = found[f"{daemon}_pid"]
-            print(f"{daemon:<12} {f'process {pid}' if pid else 'does not run'}")
+        seen = os.geteuid() == 0  # others do not see root's processes
+        for daemon in ("munged", "slurmctld") if seen else ():
+            print(f"{daemon:<12} {_process(found[f'{daemon}_pid'])}")
         for node in found["nodes"]:
-            pid = node["slurmd_pid"]
+            daemon = f", {_process(node['slurmd_pid'])}" if seen else ""
             link = "" if node["connected"] else ", cut off"
-            daemon = f"process {pid}" if pid else "no slurmd"
-            print(f"{node['name']:<12} {node['state']}, {daemon}, {node['address']}:{node['port']}{link}")
+            print(f"{node['name']:<12} {node['state']}{daemon}, {node['address']}:{node['port']}{link}")
         print(f"\n  export SLURM_CONF={found['slurm_conf']}")
     return 0 if found and found["ready"] else 1
+
+
+def _process(pid: int | None) -> str:
+    return f"process {pid}" if pid else "does not run"
 
 
 def _parser() -> argparse.ArgumentParser:

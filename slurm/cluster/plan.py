@@ -123,7 +123,7 @@ def load_plan(state_dir: Path) -> Plan | None:
     if not state_dir.is_dir():
         raise ClusterError(f"{state_dir} is no directory", fix="take another --state-dir")
     status = state_dir.stat()
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
         raise ClusterError(
             f"{state_dir} belongs to somebody else, or can be written by others", fix="take another --state-dir"
         )

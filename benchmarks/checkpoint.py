@@ -25,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import add_output, publish
 from framework.run_dir import RunDir
 from launch.local import prepare_environment
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="keys of the config, such as engine.zero_stage=3")
     parser.add_argument("--ranks", type=int, default=2, help="(default 2)")
     parser.add_argument("--resumes", type=int, default=5, help="starts that go on (default 5)")
-    parser.add_argument("--append", type=Path, help="add the result to this file")
+    add_output(parser)
     parser.add_argument("--as-rank", choices=("save", "resume"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.as_rank:
@@ -57,11 +58,7 @@ def main() -> None:
         with _UNTIL_THE_END:
             measure(Path(config_path), overrides)
         return
-    line = json.dumps(_measure(arguments.overrides, arguments.ranks, arguments.resumes))
-    print(line)
-    if arguments.append:
-        with arguments.append.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    publish(_measure(arguments.overrides, arguments.ranks, arguments.resumes), arguments.append)
 
 
 def _measure(overrides: list[str], ranks: int, resumes: int) -> dict[str, Any]:

@@ -16,7 +16,6 @@ seconds in the mean. Daly 2006, doi:10.1016/j.future.2004.11.016, has the terms 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import random
@@ -35,6 +34,7 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.records import add_output, publish
 from framework.metrics.hardware import describe_environment
 from framework.metrics.records import read_json_lines, read_last_json_lines
 from framework.planner.interval import daly_interval, useful_share, young_interval
@@ -106,17 +106,13 @@ def main() -> None:
     )
     parser.add_argument("--real-minutes", type=float, default=0.0, help="of a run whose ranks are really killed")
     parser.add_argument("--seed", type=int, default=0, help="of the failures (default 0)")
-    parser.add_argument("--append", type=Path, help="add the result to this file")
+    add_output(parser)
     arguments = parser.parse_args()
     if arguments.save is None:
         result = measure(arguments.failure, arguments.real_minutes * 60, arguments.seed)
     else:
         result = calculate(arguments.save, arguments.restart, arguments.failure)
-    line = json.dumps(result)
-    print(line)
-    if arguments.append:
-        with arguments.append.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    publish(result, arguments.append)
 
 
 def calculate(save_seconds: float, restart_seconds: float, failure_seconds: float) -> dict[str, Any]:

@@ -27,21 +27,19 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.lora_sides import MEMORY, PEERS
+from benchmarks.ratios import paired_ratio
+from benchmarks.records import add_output, publish
+from benchmarks.turns import Side
 from launch.local import prepare_environment
 
 CONFIG = """\
@@ -59,7 +57,6 @@ OURS = {
     "zerostream_reference": ("engine.kind=reference",),
     "zerostream_compiled": ("engine.compile=true",),
 }
-_BOOTSTRAP_SAMPLES = 10_000
 
 
 def main() -> None:
@@ -71,13 +68,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="of a turn (default 20)")
     parser.add_argument("--warmup", type=int, default=20, help="steps before the first turn (default 20)")
     parser.add_argument("--sides", nargs="+", choices=[*OURS, *PEERS], default=[*OURS, *PEERS], help="(default all)")
-    parser.add_argument("--append", type=Path, help="add the result to this file")
+    add_output(parser)
     arguments = parser.parse_args()
-    line = json.dumps(_measure(arguments))
-    print(line)
-    if arguments.append:
-        with arguments.append.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    publish(_measure(arguments), arguments.append)
 
 
 def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -91,9 +84,12 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         config.write_text(CONFIG.replace("FOLDER", folder).replace("PRESET", arguments.preset), encoding="utf-8")
         _write_base(config, Path(folder, "base"))
 
-        def start(name: str, side: str, *overrides: str) -> _Side:
+        def start(name: str, side: str, *overrides: str) -> Side:
+            gate = Path(folder, f"gate-{name}")
             mine = [str(config), f"run_dir={folder}/{name}", *overrides, *arguments.overrides]
-            return _Side(side, arguments.warmup, arguments.steps, mine)
+            counts = [str(gate), str(arguments.warmup), str(arguments.steps)]
+            command = [sys.executable, "-m", "benchmarks.lora_sides", side, *counts, *mine]
+            return Side(command, gate, environment={"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"})
 
         memory = {}
         for method, kind in itertools.product(("lora", "full"), ("reference", "deepspeed")):
@@ -112,7 +108,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "memory": {**memory, "full_over_lora": _memory_ratios(memory)},
         "speed": {name: _summarise(name, turns, warmups[name]) for name in sides},
         "ratios": {
-            f"{ours}_over_{peer}": _ratio(turns, ours, peer)
+            f"{ours}_over_{peer}": paired_ratio(_speeds(turns, ours), _speeds(turns, peer)).as_json()
             for ours in OURS
             for peer in PEERS
             if {ours, peer} <= {*sides}
@@ -150,8 +146,12 @@ def _memory_ratios(memory: dict[str, dict[str, float]]) -> dict[str, float]:
     return {kind: round(of(f"full_{kind}") / of(f"lora_{kind}"), 2) for kind in ("reference", "deepspeed")}
 
 
+def _speeds(turns: list[dict[str, dict[str, float]]], name: str) -> list[float]:
+    return [turn[name]["tokens"] / turn[name]["seconds"] for turn in turns]
+
+
 def _summarise(name: str, turns: list[dict[str, dict[str, float]]], warmup: dict[str, float]) -> dict[str, Any]:
-    rates = [turn[name]["tokens"] / turn[name]["seconds"] for turn in turns]
+    rates = _speeds(turns, name)
     return {
         "tokens_per_second": round(statistics.median(rates), 1),
         "of_each_turn": [round(rate, 1) for rate in rates],
@@ -164,45 +164,6 @@ def _summarise(name: str, turns: list[dict[str, dict[str, float]]], warmup: dict
         "trainable_parameters": int(warmup["trainable_parameters"]),
         "warmup_seconds": round(warmup["seconds"], 1),
     }
-
-
-def _ratio(turns: list[dict[str, dict[str, float]]], ours: str, peer: str) -> dict[str, Any]:
-    """Of tokens a second: the median over turns, and its 95% interval from a bootstrap of the turns."""
-    ratios = [
-        turn[ours]["tokens"] / turn[ours]["seconds"] * turn[peer]["seconds"] / turn[peer]["tokens"] for turn in turns
-    ]
-    draws = np.random.default_rng(0).choice(ratios, size=(_BOOTSTRAP_SAMPLES, len(ratios)))
-    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
-    return {"median": round(statistics.median(ratios), 3), "ci95": [round(float(low), 3), round(float(high), 3)]}
-
-
-class _Side:
-    """A process that waits for its turns, until the context ends."""
-
-    def __init__(self, side: str, warmup: int, steps: int, arguments: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "benchmarks.lora_sides", side, str(warmup), str(steps), *arguments]
-        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-
-    def next_turn(self) -> dict[str, float]:
-        """What it measured over its next steps; the first turn is its warm-up."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
-        values: dict[str, float] = json.loads(line)
-        return values
-
-    def __enter__(self) -> _Side:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._process.kill()
-        self._process.communicate()
 
 
 if __name__ == "__main__":

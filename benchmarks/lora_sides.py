@@ -1,19 +1,17 @@
 """The processes of ``benchmarks.lora``: each is one side, and measures itself whenever it is its turn.
 
-    python -m benchmarks.lora_sides SIDE WARMUP STEPS CONFIG [key.path=value ...]
-
-A line on standard input begins a turn; a line of JSON on standard output says what it took. The first turn is the warm-up.
+python -m benchmarks.lora_sides SIDE GATE WARMUP STEPS CONFIG [key.path=value ...]
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from benchmarks.turn_gate import TurnGate
 
 MEMORY, PEERS = "memory", ("trainer", "trainer_micro_batches", "trainer_grouped")
 """Names of sides; any other is ours, as its overrides say."""
@@ -30,8 +28,8 @@ def main() -> None:
     from framework.train import preflight
 
     logging.disable_progress_bar()
-    side, warmup, steps, config_path, *overrides = sys.argv[1:]
-    gate = _Gate(int(warmup), int(steps))
+    side, gate_folder, warmup, steps, config_path, *overrides = sys.argv[1:]
+    gate = TurnGate(Path(gate_folder), int(warmup), int(steps))
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     found = preflight.check(load_config(Path(config_path), overrides), 1)
     assert isinstance(found.recipe, Classification)
@@ -41,33 +39,7 @@ def main() -> None:
         _run_ours(found, gate, counts_memory=side == MEMORY)
 
 
-class _Gate:
-    """In such a process: waits for the turns, and tells what each took. Step 0 ends nothing and begins the first."""
-
-    def __init__(self, warmup: int, steps: int) -> None:
-        # Whatever libraries print goes to standard error.
-        self._answers = os.fdopen(os.dup(1), "w")
-        os.dup2(2, 1)
-        self._warmup = warmup
-        self._steps = steps
-
-    def ends_turn(self, step: int) -> bool:
-        return step == self._warmup or (step > self._warmup and (step - self._warmup) % self._steps == 0)
-
-    def begin_turn(self) -> None:
-        if not sys.stdin.readline():
-            os._exit(0)  # whoever asked has gone
-        self._began = time.perf_counter(), time.process_time()
-
-    def stop_clock(self) -> dict[str, float]:
-        seconds, cpu_seconds = self._began
-        return {"seconds": time.perf_counter() - seconds, "cpu_seconds": time.process_time() - cpu_seconds}
-
-    def answer(self, values: dict[str, float]) -> None:
-        print(json.dumps(values), file=self._answers, flush=True)
-
-
-def _run_ours(found: Any, gate: _Gate, *, counts_memory: bool) -> None:
+def _run_ours(found: Any, gate: TurnGate, *, counts_memory: bool) -> None:
     """The loop of a run as ``framework.train.session`` builds it, without its console and TensorBoard."""
     import torch
 
@@ -117,7 +89,7 @@ class _StepHook:
 
 
 class _TurnHook(_StepHook):
-    def __init__(self, gate: _Gate, found: Any, trainable: int) -> None:
+    def __init__(self, gate: TurnGate, found: Any, trainable: int) -> None:
         self._gate = gate
         # What each step reads follows from its number: it is read again to be counted, when no clock runs.
         self._counted: Iterator[Any] = found.recipe.stream(found.plan, 0).steps(0)
@@ -130,7 +102,7 @@ class _TurnHook(_StepHook):
     def on_step(self, record: Any) -> None:
         if not self._gate.ends_turn(record.step):
             return
-        values = self._gate.stop_clock()
+        taken = self._gate.stop_clock()
         tokens = places = 0
         for _ in range(record.step - self._last):
             for batch in next(self._counted).micro_batches:
@@ -138,16 +110,14 @@ class _TurnHook(_StepHook):
                 tokens += int(((batch.targets >= 0).nonzero()[:, 1] + 1).sum())
                 places += batch.input_ids.numel()
         self._last = record.step
-        self._gate.answer(
-            {**values, "tokens": tokens, "places": places, "trainable_parameters": float(self._trainable)}
-        )
+        self._gate.answer({**taken, "tokens": tokens, "places": places, "trainable_parameters": float(self._trainable)})
         self._gate.begin_turn()
 
 
 class _MemoryHook(_StepHook):
     """Counts the gradients that the optimizer reads in a step, and its states after that."""
 
-    def __init__(self, gate: _Gate) -> None:
+    def __init__(self, gate: TurnGate) -> None:
         from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         self._gate = gate
@@ -187,7 +157,7 @@ def _bytes_of(tensors: Sequence[Any]) -> int:
     return sum(storages.values())
 
 
-def _run_trainer(side: str, recipe: Any, plan: Any, gate: _Gate) -> None:
+def _run_trainer(side: str, recipe: Any, plan: Any, gate: TurnGate) -> None:
     """As transformers' and peft's documentation has it, on the examples of ``recipe``."""
     import datasets
     from peft import LoraConfig, get_peft_model

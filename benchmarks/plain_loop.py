@@ -12,7 +12,6 @@ costs the run (docs/experiments.md). Prints one JSON line; ``--append FILE`` kee
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.records import add_output, publish
 from framework.config import Config, load_config
 from framework.data.corpus import local_corpus
 from framework.data.manifest import load_manifest
@@ -45,15 +45,11 @@ def main() -> None:
     parser.add_argument("--precision", choices=DTYPES, default="bf16", help="of autocast (default bf16)")
     parser.add_argument("--batch-size", type=int, default=16, help="sequences per step (default 16)")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
-    parser.add_argument("--append", type=Path, help="add the result to this file")
+    add_output(parser)
     arguments = parser.parse_args()
     config = load_config(arguments.config, arguments.overrides)
     result = measure(config, arguments.seconds, arguments.precision, arguments.batch_size, arguments.lr)
-    line = json.dumps(result)
-    print(line)
-    if arguments.append:
-        with arguments.append.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    publish(result, arguments.append)
 
 
 def measure(config: Config, seconds: float, precision: str, batch_size: int, lr: float) -> dict[str, Any]:

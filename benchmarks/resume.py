@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.records import add_output, publish
 from framework.config.batch import BatchPlan
 from framework.data.corpus import Corpus, LocalShards, Part
 from framework.data.manifest import ShardEntry, ShardManifest, load_manifest
@@ -34,13 +34,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=100.0, help="of shards in the manifest (default 100)")
     parser.add_argument("--repeats", type=int, default=5, help="medians of so many (default 5)")
-    parser.add_argument("--append", type=Path, help="add the result to this file")
+    add_output(parser)
     arguments = parser.parse_args()
-    line = json.dumps(measure(round(arguments.gigabytes * 1e9 / SHARD_BYTES), arguments.repeats))
-    print(line)
-    if arguments.append:
-        with arguments.append.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+    publish(measure(round(arguments.gigabytes * 1e9 / SHARD_BYTES), arguments.repeats), arguments.append)
 
 
 def measure(shards: int, repeats: int) -> dict[str, Any]:

@@ -43,9 +43,16 @@ class TurnGate:
 
     def end_turn(self, values: Mapping[str, float] | None = None) -> None:
         """Stops the clock and tells: wall and processor seconds of this process, and what else was counted."""
+        self.answer({**self.stop_clock(), **(values or {})})
+
+    def stop_clock(self) -> dict[str, float]:
+        """Wall and processor seconds of the turn so far: for who has to count, when no clock runs, before it answers."""
         seconds, cpu_seconds = self._began
-        taken = {"seconds": time.perf_counter() - seconds, "cpu_seconds": time.process_time() - cpu_seconds}
-        os.write(self._answers, (json.dumps({**taken, **(values or {})}) + "\n").encode())
+        return {"seconds": time.perf_counter() - seconds, "cpu_seconds": time.process_time() - cpu_seconds}
+
+    def answer(self, values: Mapping[str, float]) -> None:
+        """Ends the turn."""
+        os.write(self._answers, (json.dumps(values) + "\n").encode())
 
 
 class GateHook:

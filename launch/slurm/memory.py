@@ -12,8 +12,10 @@ from launch.slurm.profile import Profile, memory_megabytes
 
 
 def describe_memory(config: Config, job: Job) -> str:
-    """One line: what a rank needs at its peak, and of what; or why that is not known. Never refuses: plans err by some percent."""
-    planner: Any = importlib.import_module("framework.planner")  # reads its tables of devices; nobody else here needs them
+    """One line: what a rank needs at its peak, and of what; or why that is not known. It never refuses: plans err."""
+    planner: Any = importlib.import_module(
+        "framework.planner"
+    )  # reads its tables of devices; nobody else here needs them
     name = _device_name(job.profile)
     if name is None:
         return "not planned: the cluster profile does not say what its GPUs are (`device`)"

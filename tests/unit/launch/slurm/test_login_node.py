@@ -27,7 +27,11 @@ print([name for name in {HEAVY} if name in sys.modules])
 def submit(*arguments: object) -> tuple[str, list[str], float]:
     began = time.process_time()
     done = subprocess.run(
-        [sys.executable, "-c", CODE, "submit", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", CODE, "submit", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     *printed, last = done.stdout.splitlines()
     return "\n".join(printed), yaml.safe_load(last), time.process_time() - began

@@ -20,47 +20,53 @@ from pathlib import Path
 from framework.errors import ZerostreamError
 from launch.slurm import scheduler
 from launch.slurm.context import Start, this_start
-from launch.slurm.decision import Decision, Facts, decide, has_ended, starts_in_vain
-from launch.slurm.history import Event
+from launch.slurm.decision import Action, Decision, Facts, decide, has_ended, starts_in_vain
+from launch.slurm.history import Event, Kind
 from launch.slurm.job import Job, JobDir
 from launch.slurm.progress import read_progress
 
+_EVENTS: dict[Action, Kind] = {
+    "end": "ended",
+    "requeue": "requeued",
+    "leave": "requeued",
+    "follow_up": "followed_up",
+    "give_up": "gave_up",
+    "cancelled": "cancelled",
+}
 _UPDATE_SECONDS = 10.0
 _PATIENCE_SECONDS = 600.0
 
 
 def conclude(
-    job_dir: JobDir, start: Start, exit_code: int, *, patience_seconds: float = _PATIENCE_SECONDS
+    job_dir: JobDir, start: Start, exit_code: int | None, *, patience_seconds: float = _PATIENCE_SECONDS
 ) -> Decision | None:
     """Decides and acts; None if somebody has done so for this start already.
 
     Args:
         job_dir: of the run.
         start: the one that has ended.
-        exit_code: of its ranks together, or of what kept them from starting.
+        exit_code: of its ranks together, or of what kept them from starting. None if SLURM is ending the start while ranks may
+            still save: then it is decided whether to go on, and all else is left for their end.
         patience_seconds: how long to go on asking a controller that is away.
 
     Raises:
-        ZerostreamError: neither a requeue nor a follow-up job was possible; the history says so.
+        ZerostreamError: run directory or file system do not answer.
     """
     with _only_one(job_dir):
-        history = job_dir.history
-        events = history.read()
+        events = job_dir.history.read()
         if has_ended(events, start):
             return None
         job = job_dir.read()
         facts = _gather(job_dir, job, start, exit_code, events, patience_seconds)
         decision = decide(facts)
+        if exit_code is None and decision.action not in ("requeue", "follow_up"):
+            return None
         if decision.action in ("requeue", "follow_up"):
             decision = _go_on(job_dir, job, start, decision, patience_seconds)
         elif decision.action == "leave":
             _keep_off(job_dir, job, start)
-        happened = {
-            "end": "ended", "requeue": "requeued", "leave": "requeued", "follow_up": "followed_up", "give_up": "gave_up",
-            "cancelled": "cancelled",
-        }[decision.action]  # fmt: skip
-        history.append(
-            happened,  # type: ignore[arg-type]
+        job_dir.history.append(
+            _EVENTS[decision.action],
             job_id=start.job_id,
             restart=start.restart,
             step=facts.step_now,
@@ -86,7 +92,7 @@ def tell_array(job: Job) -> None:
 
 
 def _gather(
-    job_dir: JobDir, job: Job, start: Start, exit_code: int, events: Sequence[Event], patience_seconds: float
+    job_dir: JobDir, job: Job, start: Start, exit_code: int | None, events: Sequence[Event], patience_seconds: float
 ) -> Facts:
     mine = [
         event

@@ -19,8 +19,8 @@ _ENDS = ("ended", "requeued", "followed_up", "gave_up", "cancelled")
 class Facts:
     """All that the decision depends on."""
 
-    exit_code: int
-    """Of the ranks together, or of what kept them from starting."""
+    exit_code: int | None
+    """Of the ranks together, or of what kept them from starting; None while they live."""
     step_before: int | None
     """Newest checkpoint when the start began."""
     step_now: int | None
@@ -78,14 +78,17 @@ def starts_in_vain(events: Sequence[Event]) -> int:
 
     A start that has no end in the history died with its batch script; the next one's first step tells whether it came further.
     """
-    count, running = 0, None
+    count, running, latest = 0, None, None
     for event in events:
         if event.event == "submitted":
-            count, running = 0, None
+            count, running, latest = 0, None, None
         elif event.event == "started":
             if running is not None:
-                count = 0 if _has_advanced(running.step, event.step) else count + 1
-            running = event
+                count += 1
+            # What ranks saved after their end had been written down counts as well.
+            if latest is not None and _has_advanced(latest.step, event.step):
+                count = 0
+            running = latest = event
         elif event.event in _ENDS and running is not None and is_of(event, running):
             if _has_advanced(running.step, event.step):
                 count = 0
@@ -106,7 +109,9 @@ def is_of(event: Event, start: Event | Start) -> bool:
 
 
 def _describe_end(facts: Facts) -> str:
-    if facts.exit_code == EXIT_PREEMPTED:
+    if facts.exit_code is None:
+        said = "ended before its ranks did"
+    elif facts.exit_code == EXIT_PREEMPTED:
         said = "saved and wants to go on"
     elif facts.exit_code > 128:
         said = (

@@ -9,9 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import FrameType
@@ -22,12 +21,10 @@ from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_RE
 from framework.run_dir import RunDir
 from launch.rendezvous import Endpoint, address_of_interface, interface_of, local_address_to, resolve
 from launch.slurm import scheduler
-from launch.slurm.context import BATCH_PROCESS, Start, append_line, current_start, this_start
+from launch.slurm.context import Start, append_line, this_start
 from launch.slurm.job import Job, JobDir
 from launch.slurm.meeting import Meeting, join, open_meeting
-
-_WATCH_SECONDS = 1.0
-_SECONDS_TO_SIGKILL = 10.0
+from launch.slurm.watcher import BatchScript, Watcher, decide_in_its_place
 
 
 class _StoppedError(Exception):
@@ -39,6 +36,8 @@ class Node:
 
     def __init__(self, job_dir: JobDir, job: Job, start: Start) -> None:
         self.job_dir, self.job, self.start = job_dir, job, start
+        self.was_terminated = False
+        self.batch = BatchScript()
         self.number = int(os.environ.get("SLURM_NODEID", "0"))
         self.count = int(os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_JOB_NUM_NODES") or 1)
         self.name = os.environ.get("SLURMD_NODENAME") or os.uname().nodename
@@ -51,6 +50,8 @@ class Node:
 
     def note_signal(self, number: int) -> None:
         """On disk at once: this process may be killed before it could tell."""
+        if number == signal.SIGTERM:
+            self.was_terminated = True
         if self.number == 0:
             append_line(self.job_dir.signals(self.start.job_id, self.start.restart), signal.Signals(number).name)
 
@@ -77,6 +78,7 @@ class Node:
     def prepare(self) -> None:
         """Environment of everything that this node starts."""
         profile = self.job.profile
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # c10d warns of each address that has no name
         if profile.network_interface is not None:
             for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
                 os.environ.setdefault(name, profile.network_interface)
@@ -147,7 +149,7 @@ class Node:
         with ExitStack() as stack:
             if self.number == 0:
                 stack.enter_context(_shown(self.job_dir.rank_log(self.start.job_id, self.start.restart, 0)))
-            stack.enter_context(_Watcher(self, meeting.failure_elsewhere()))
+            stack.enter_context(Watcher(self, meeting.failure_elsewhere()))
             arguments = ["launch.slurm.rank", str(logs), "framework.train", *self.job.command[1:]]
             return run_ranks(arguments, self.job.ranks_per_node, RunDir(self.job_dir.run), placement, self.note_signal)
 
@@ -157,7 +159,7 @@ class Node:
         logs.mkdir(parents=True, exist_ok=True)
         path = self.job_dir.rank_log(self.start.job_id, self.start.restart, 0)
         command = self.job.command if self.job.kind == "benchmark" else ("launch.cli", *self.job.command)
-        with _shown(path), path.open("ab") as log:
+        with _shown(path), path.open("ab") as log, Watcher(self, lambda: None):
             process = subprocess.Popen([sys.executable, "-u", "-m", *command], stdout=log, stderr=subprocess.STDOUT)
 
             def hand_on(number: int, frame: FrameType | None) -> None:
@@ -170,48 +172,6 @@ class Node:
         if -code in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
             return EXIT_PREEMPTED
         return code if code >= 0 else EXIT_FAILED
-
-
-class _Watcher:
-    """While ranks run: ends them when another node's have failed, or when a newer start of the run was announced."""
-
-    def __init__(self, node: Node, failed_elsewhere: Callable[[], str | None]) -> None:
-        self._node = node
-        self._failed_elsewhere = failed_elsewhere
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._done.set()
-
-    def _watch(self) -> None:
-        while not self._done.wait(_WATCH_SECONDS):
-            newer = current_start(self._node.job_dir)
-            if newer is not None and newer != self._node.start:
-                self._end_ranks(f"a newer start of this run was announced ({newer.name}): this one ends")
-                return
-            reason = self._failed_elsewhere()
-            if reason is not None:
-                self._end_ranks(f"{reason}: this node's ranks end as well")
-                return
-
-    def _end_ranks(self, reason: str) -> None:
-        import psutil
-
-        # A rank that is about to end by itself says more than one that was killed.
-        if self._done.wait(3 * _WATCH_SECONDS):
-            return
-        self._node.say(reason)
-        ranks = psutil.Process().children()
-        for number, seconds in ((signal.SIGTERM, _SECONDS_TO_SIGKILL), (signal.SIGKILL, 0.0)):
-            for rank in ranks:
-                with suppress(psutil.Error):
-                    rank.send_signal(number)
-            if self._done.wait(seconds):
-                return
 
 
 class _shown:  # noqa: N801 - a context, as those of contextlib
@@ -230,21 +190,6 @@ class _shown:  # noqa: N801 - a context, as those of contextlib
     def __exit__(self, *exc_info: object) -> None:
         self._tail.stop()
         sys.stdout.flush()
-
-
-def _batch_script_lives() -> bool:
-    """Whether there is still somebody to decide what comes next; in doubt, yes."""
-    import psutil
-
-    number = os.environ.get(BATCH_PROCESS, "")
-    if not number.isdigit():
-        return True
-    try:
-        return bool(psutil.Process(int(number)).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -273,22 +218,9 @@ def main(arguments: Sequence[str]) -> int:
         code = EXIT_FAILED if error.exit_code == EXIT_REFUSED else error.exit_code
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    if node is not None and node.number == 0 and not _batch_script_lives():
-        _decide_in_its_place(node, code)
+    if node is not None and node.number == 0 and node.batch.has_gone:
+        decide_in_its_place(node, code)
     return code
-
-
-def _decide_in_its_place(node: Node, code: int) -> None:
-    from launch.slurm.afterwards import conclude
-
-    node.say("the batch script is gone: this agent decides what comes next")
-    try:
-        decision = conclude(node.job_dir, node.start, code)
-    except ZerostreamError as error:
-        node.say(f"zerostream: {error}")
-    else:
-        if decision is not None:
-            node.say(f"{decision.action}: {decision.reason}")
 
 
 def _say(text: str) -> None:

@@ -111,6 +111,36 @@ def test_a_controller_that_is_away_is_asked_again(run: JobDir, commands: Command
     assert "scontrol requeue 12" in calls_of(calls)
 
 
+@pytest.mark.parametrize(
+    ("answer", "event"),
+    [
+        (show("RUNNING"), "requeued"),  # SLURM has not noticed yet
+        (show("COMPLETING", reason="JobLaunchFailure"), "requeued"),
+        (show("COMPLETING", restarts=1), "started"),  # nothing has to be done
+        (show("COMPLETING"), "started"),  # perhaps a cancel: the ranks' end tells
+    ],
+)
+def test_a_batch_script_that_was_killed_is_answered_before_the_ranks_end(
+    run: JobDir, commands: Commands, answer: tuple[str, str, int], event: str
+) -> None:
+    commands({"scontrol": answer, "sinfo": (SINFO, "", 0)})
+    conclude(run, FIRST, None)
+    assert run.history.read()[-1].event == event
+    if event == "requeued":
+        checkpoint(run.run, 5)
+        assert conclude(run, FIRST, EXIT_PREEMPTED) is None
+
+
+def test_nothing_is_given_up_while_ranks_may_still_save(run: JobDir, commands: Commands) -> None:
+    commands({"scontrol": show("RUNNING"), "sinfo": (SINFO, "", 0)})
+    run.write(run.read().model_copy(update={"profile": Profile(max_starts_without_progress=1)}))
+    assert conclude(run, FIRST, None) is None
+    checkpoint(run.run, 5)
+    decision = conclude(run, FIRST, EXIT_PREEMPTED)
+    assert decision is not None
+    assert decision.action == "requeue"
+
+
 def test_cancel_is_heard_whatever_slurm_says(run: JobDir, commands: Commands) -> None:
     commands({"scontrol": show("RUNNING")})
     run.cancel_request.write_text("")

@@ -13,7 +13,7 @@ from launch.slurm.decision import Facts, decide, has_ended, starts_in_vain
 from launch.slurm.history import Event
 
 KILLED = 137
-CODES = (EXIT_FINISHED, EXIT_FAILED, EXIT_REFUSED, EXIT_PREEMPTED, KILLED, 143, 127)
+CODES = (None, EXIT_FINISHED, EXIT_FAILED, EXIT_REFUSED, EXIT_PREEMPTED, KILLED, 143, 127)
 SAVED = Facts(
     exit_code=EXIT_PREEMPTED,
     step_before=10,
@@ -131,6 +131,9 @@ SUBMITTED = Event(time=0, event="submitted", job_id="7")
         ([SUBMITTED, started(0, None), started(1, None), started(2, None)], 2),
         ([SUBMITTED, started(0, None), started(1, 5)], 0),
         ([SUBMITTED, started(0, 5), started(1, 5), ended(1, 10)], 0),
+        # Saved after the end had been written down, as when the batch script was killed first.
+        ([SUBMITTED, started(0, 5), ended(0, 5), started(1, 10)], 0),
+        ([SUBMITTED, started(0, 5), ended(0, 5), started(1, 10), ended(1, 10)], 1),
         # Another job of the same run: a follow-up goes on counting, a submission by the user does not.
         ([SUBMITTED, started(0, 5), ended(0, 5, kind="followed_up"), started(0, 5, "8"), ended(0, 5, job="8")], 2),
         ([SUBMITTED, started(0, 5), ended(0, 5), SUBMITTED, started(0, 5, "8")], 0),

@@ -10,6 +10,8 @@ from launch.slurm.memory import describe_memory
 from launch.slurm.planning import Plan, Request, plan_job
 from launch.slurm.script import batch_script
 
+_WORDS = 120  # characters of what SLURM complains about
+
 
 def show_plan(request: Request, *, as_json: bool) -> None:
     """Asks SLURM if it answers, and does without it elsewhere.
@@ -53,5 +55,5 @@ def _describe(plan: Plan, silence: str) -> dict[str, Any]:
     if plan.loaded is not None and plan.batch is not None:
         report["memory"] = describe_memory(plan.loaded, job)
     if silence:
-        report["cluster"] = f"not asked: {silence}"
+        report["cluster"] = f"not asked: {silence[:_WORDS]}{'...' if len(silence) > _WORDS else ''}"
     return report

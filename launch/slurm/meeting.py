@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -71,7 +72,10 @@ class Meeting:
         probe = None
         if self._node:
             port = int(self._read("link", profile.health_timeout_seconds))
-            probe = self._in_turn(lambda: health.measure_link(self.address, port, profile.health_timeout_seconds))
+            probe = self._in_turn(
+                lambda: health.measure_link(self.address, port, profile.health_timeout_seconds),
+                profile.health_timeout_seconds / 2,
+            )
         elif self._link is not None:
             self._store.set("link", str(self._link.port))
         report = health.look(
@@ -166,12 +170,15 @@ class Meeting:
             for number in range(len(self._names))
         ]
 
-    def _in_turn(self, measure: Callable[[], tuple[float, float]]) -> Callable[[], tuple[float, float]]:
+    def _in_turn(
+        self, measure: Callable[[], tuple[float, float]], patience_seconds: float
+    ) -> Callable[[], tuple[float, float]]:
         """One node after the other: links that are measured at the same time would share the first node's."""
 
         def wait_and_measure() -> tuple[float, float]:
             if self._node > 1:
-                self._read(f"measured/{self._node - 1}", self._seconds)
+                with suppress(RendezvousError):  # a node that hangs must not make those after it look bad
+                    self._read(f"measured/{self._node - 1}", patience_seconds)
             try:
                 return measure()
             finally:

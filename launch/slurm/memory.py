@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 from framework.config import Config
 from framework.errors import UserError
 from launch.slurm.job import Job
@@ -12,18 +9,17 @@ from launch.slurm.profile import Profile, memory_megabytes
 
 
 def describe_memory(config: Config, job: Job) -> str:
-    """One line: what a rank needs at its peak, and of what; or why that is not known. It never refuses: plans err."""
-    planner: Any = importlib.import_module(
-        "framework.planner"
-    )  # reads its tables of devices; nobody else here needs them
+    """One line: what a rank needs at its peak, and of what; or why that is not known. A plan errs by some percent: no refusal."""
+    from framework.planner import device_named, plan_memory  # reads its table of devices
+
     name = _device_name(job.profile)
     if name is None:
         return "not planned: the cluster profile does not say what its GPUs are (`device`)"
     try:
-        device = planner.device_named(name)
+        device = device_named(name)
         if device.is_host and job.profile.memory not in (None, "0"):
             device = device.model_copy(update={"memory_bytes": memory_megabytes(job.profile.memory or "0") * 2**20})
-        planned = planner.plan_memory(config, job.ranks_per_node, job.nodes, device)
+        planned = plan_memory(config, job.ranks_per_node, job.nodes, device)
     except UserError as error:
         return f"not planned: {error.cause}"
     needed, there = planned.peak_bytes / 2**30, planned.usable_bytes / 2**30

@@ -19,7 +19,15 @@ from typing import Any
 from framework.durable import is_locked
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
 from framework.run_dir import RunDir
-from launch.rendezvous import Endpoint, address_of_interface, interface_of, local_address_to, resolve
+from launch.rendezvous import (
+    Endpoint,
+    RendezvousError,
+    address_of_interface,
+    interface_of,
+    is_loopback,
+    local_address_to,
+    resolve,
+)
 from launch.slurm import scheduler
 from launch.slurm.context import Start, append_line, this_start
 from launch.slurm.job import Job, JobDir
@@ -91,8 +99,9 @@ class Node:
         Raises:
             RendezvousError: the profile names an interface that is not here, or the node's name does not resolve.
         """
-        from launch.rendezvous import RendezvousError
-
+        known = self.name
+        with suppress(ZerostreamError):
+            known = scheduler.node_address(self.name)
         interface = self.job.profile.network_interface
         if interface is not None:
             found = address_of_interface(interface)
@@ -101,10 +110,12 @@ class Node:
                     f"node {self.name} has no network interface {interface}",
                     fix="set network_interface in the cluster profile to one that `ip address` shows on all nodes",
                 )
+            if is_loopback(found) and not is_loopback(resolve(known) or ""):
+                raise RendezvousError(
+                    f"network_interface {interface} of node {self.name} has address {found}, which no other node can reach",
+                    fix="name one in the cluster profile that leads to other nodes, or leave it out: the route then tells",
+                )
             return found
-        known = self.name
-        with suppress(ZerostreamError):
-            known = scheduler.node_address(self.name)
         found = resolve(known) or resolve(self.name)
         if found is None:
             raise RendezvousError(

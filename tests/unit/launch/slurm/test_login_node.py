@@ -1,17 +1,16 @@
-"""A login node has neither torch nor time: the commands answer without the one and in little of the other."""
+"""A login node need not have torch, nor time to import it."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[4]
-HEAVY = ("torch", "transformers", "deepspeed", "datasets", "tensorboard", "numpy", "pyarrow")
+HEAVY = ("torch", "transformers", "deepspeed", "datasets", "tensorboard")
 CODE = f"""
 import sys
 from launch.cli import main
@@ -24,8 +23,7 @@ print([name for name in {HEAVY} if name in sys.modules])
 """
 
 
-def submit(*arguments: object) -> tuple[str, list[str], float]:
-    began = time.process_time()
+def submit(*arguments: object) -> tuple[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-c", CODE, "submit", *map(str, arguments)],
         cwd=ROOT,
@@ -34,11 +32,11 @@ def submit(*arguments: object) -> tuple[str, list[str], float]:
         check=True,
     )
     *printed, last = done.stdout.splitlines()
-    return "\n".join(printed), yaml.safe_load(last), time.process_time() - began
+    return "\n".join(printed), yaml.safe_load(last)
 
 
 def test_help_needs_nothing_heavy() -> None:
-    printed, loaded, _ = submit("--help")
+    printed, loaded = submit("--help")
     assert "--cluster" in printed
     assert loaded == []
 
@@ -49,6 +47,6 @@ def test_a_dry_run_needs_nothing_heavy(tiny_config: Path, tmp_path: Path, profil
     mine = tmp_path / "site.yaml"
     values = {**yaml.safe_load(cluster.read_text()), "shared": [str(tmp_path)], "ranks_per_node": 1, "partition": None}
     mine.write_text(yaml.safe_dump({key: value for key, value in values.items() if key != "gpus_per_node"}))
-    printed, loaded, _ = submit(tiny_config, f"run_dir={tmp_path}/run", "--cluster", mine, "--dry-run")
+    printed, loaded = submit(tiny_config, f"run_dir={tmp_path}/run", "--cluster", mine, "--dry-run")
     assert "#!/bin/bash" in printed
     assert loaded == []

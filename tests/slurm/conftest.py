@@ -10,7 +10,7 @@ import pytest
 from tests.slurm.local_cluster import LocalCluster, why_no_namespaces, why_there_is_none
 from tests.slurm.submitted import Bench
 
-NODES = 16
+NODES = 17
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -20,11 +19,6 @@ pytestmark = [
 ]
 
 
-def of_the_first_nodes(bench: Bench) -> dict[str, Any]:
-    """A profile that keeps to the nodes which no test takes away."""
-    return {"exclude": bench.all_but(*bench.cluster.nodes[:4])}
-
-
 def kinds(run: Submitted) -> list[str]:
     return [event.event for event in run.events()]
 
@@ -33,7 +27,7 @@ def kinds(run: Submitted) -> list[str]:
 def test_a_cancel_is_heard(bench: Bench, moment: str) -> None:
     name = f"cancelled-{moment.replace(' ', '-')}"
     later = {"begin": "now+1hour"} if moment == "in the queue" else {}
-    run = bench.submit(name, sbatch_arguments=later, **of_the_first_nodes(bench))
+    run = bench.submit(name, sbatch_arguments=later)
     if moment == "as soon as it runs":
         run.wait("running", lambda: bench.cluster.job_state(run.job_id) == "RUNNING")
     elif moment == "before its first step":
@@ -57,7 +51,6 @@ def test_starts_that_do_not_advance_are_given_up(bench: Bench, fault: str) -> No
         f"in-vain-{fault.partition('=')[0].partition('@')[0]}-{fault.partition('=')[2]}",
         environment={"ZEROSTREAM_FAILPOINTS": fault},
         max_starts_without_progress=2,
-        **of_the_first_nodes(bench),
     )
     run.wait_until_gone()
     run.wait("an end in the history", lambda: run.events("gave_up"), seconds=60)
@@ -69,8 +62,8 @@ def test_starts_that_do_not_advance_are_given_up(bench: Bench, fault: str) -> No
 def test_a_start_that_is_refused_is_not_repeated(bench: Bench) -> None:
     """What was there when the run was submitted is gone when it starts."""
     shards = bench.folder / "refused-shards"
-    shutil.copytree(bench.folder / "shards", shards)
-    run = bench.submit("refused", f"data.shards_dir={shards}", setup=[f"rm -r {shards}"], **of_the_first_nodes(bench))
+    shutil.copytree(bench.shards, shards)
+    run = bench.submit("refused", f"data.shards_dir={shards}", setup=[f"rm -r {shards}"])
     run.wait_until_gone()
     assert kinds(run) == ["submitted", "started", "ended"], run.report()
     assert run.events("ended")[0].exit_code == 2
@@ -80,7 +73,7 @@ def test_a_start_that_is_refused_is_not_repeated(bench: Bench) -> None:
 @pytest.fixture
 def nodes_apart(bench: Bench) -> Iterator[list[str]]:
     """Two nodes with a firewall between them that lets SLURM's ports through and no others."""
-    nodes = bench.cluster.nodes[15:17]
+    nodes = bench.cluster.nodes[:2]
     rule = ("ipproto", "tcp", "sport", "32768-60999", "dport", "32768-60999", "prohibit")
     for node in nodes:
         bench.cluster.run("ip", "-n", node, "rule", "add", *rule)
@@ -96,7 +89,7 @@ def test_nodes_that_do_not_meet_say_where_they_looked(bench: Bench, nodes_apart:
         rendezvous_timeout_seconds=5,
         max_starts_without_progress=1,
         environment={},
-        exclude=bench.all_but(*nodes_apart),
+        exclude=bench.cluster.nodes[2:],
     )
     run.wait_until_gone()
     first, second = run.events("started")[0].nodes

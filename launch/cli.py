@@ -119,6 +119,58 @@ def train(
 
 
 @app.command()
+def plan(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    gpus_per_node: Annotated[int, typer.Option(min=1, help="Ranks of each: one per GPU, or CPU processes.")] = 8,
+    device: Annotated[str, typer.Option(help="b200, h200, h100, a100, cpu, ..., or one of --devices.")] = "h100",
+    devices: Annotated[
+        Path | None, typer.Option(help="YAML file of your own devices (docs/planning.md).", show_default=False)
+    ] = None,
+    tokens: Annotated[
+        float | None, typer.Option(help="Budget of the run, such as 20e9.", show_default="train.max_steps steps")
+    ] = None,
+    price_per_gpu_hour: Annotated[
+        float | None, typer.Option(min=0, help="Says what the run costs.", show_default=False)
+    ] = None,
+    mean_hours_between_failures: Annotated[
+        float | None, typer.Option(min=0.01, help="Of any node: says how often to save.", show_default=False)
+    ] = None,
+    storage_gb_per_second: Annotated[float, typer.Option(min=0.001, help="That one node writes.")] = 1.0,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(metavar="RESULTS", help="Fit speeds to these measured lines first.", show_default=False),
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What --calibrate writes, and others read.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a run will need before it is paid for: memory by part, speed, hours, and which ZeRO stage to take.
+
+    Starts nothing, needs no GPU and no torch: on a login node too.
+    """
+    from framework.config import load_config
+    from launch.plan import PlanOptions, run_plan
+
+    options = PlanOptions(
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        device=device,
+        devices=devices,
+        tokens=tokens,
+        price_per_gpu_hour=price_per_gpu_hour,
+        mean_hours_between_failures=mean_hours_between_failures,
+        storage_gb_per_second=storage_gb_per_second,
+        calibrate=calibrate,
+        calibration=calibration,
+    )
+    run_plan(load_config(config, overrides or []), options, as_json=as_json)
+
+
+@app.command()
 def generate(
     run_dir: RunDirArgument,
     prompt: Annotated[

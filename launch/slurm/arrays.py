@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from framework.data.manifest import MANIFEST_NAME
 from framework.errors import StorageError
 from launch.report import print_report, print_table
 from launch.slurm.comparison import MARKDOWN_NAME, Compared, compare, table, write_comparison
 from launch.slurm.history import Event
 from launch.slurm.job import JobDir
+from launch.slurm.progress import shards_dir
 from launch.slurm.state import of_newest_submission
 from launch.slurm.status import RunStatus, look_at
 
@@ -31,6 +33,7 @@ def run_array_status(run_dir: Path, *, as_json: bool) -> None:
     if rows and is_over:
         with suppress(StorageError):
             write_comparison(array, rows)
+    merged = _describe_merge(array, is_over) if job.kind == "prepare" else None
     if as_json:
         print_report(
             {
@@ -41,6 +44,7 @@ def run_array_status(run_dir: Path, *, as_json: bool) -> None:
                 "is_over": is_over,
                 "tasks": [status.report() for status in statuses],
                 "comparison": [row.report() for row in rows],
+                "shards": merged,
             },
             as_json=True,
         )
@@ -52,6 +56,8 @@ def run_array_status(run_dir: Path, *, as_json: bool) -> None:
             print(f"also in {run_dir / MARKDOWN_NAME}")
     else:
         print_table([("task", "arguments", "state"), *_describe_tasks(array, statuses)])
+    if merged:
+        print(merged)
     if unreachable := next((status.unreachable for status in statuses if status.unreachable), None):
         print(f"SLURM could not be asked ({unreachable}): states are as the run directories tell them")
 
@@ -93,6 +99,17 @@ def _describe_tasks(array: JobDir, statuses: Sequence[RunStatus]) -> list[tuple[
         (status.run_dir.name, " ".join(word for word in task if not word.startswith("run_dir=")), str(status.state))
         for task, status in zip(tasks, statuses, strict=True)
     ]
+
+
+def _describe_merge(array: JobDir, is_over: bool) -> str:
+    folder = shards_dir(array.read())
+    if (folder / MANIFEST_NAME).exists():
+        return f"the shards are ready: {folder}"
+    return (
+        f"not all parts are finished: zerostream resubmit {array.run}"
+        if is_over
+        else "the last part to end merges them"
+    )
 
 
 def _count(counts: Counter[Any]) -> str:

@@ -7,9 +7,10 @@ asked to save with SIGUSR2, which has all the time it takes; `scancel` alone wou
 from __future__ import annotations
 
 import getpass
+import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from launch.slurm.status import RunStatus, look_at, refuse_no_run
 
 _SECONDS_OF_SCANCEL = 20.0
 _SECONDS_TO_KILL = 120.0  # KillWait, and what SLURM takes to clear up
+_SECONDS_TO_ASK_AGAIN = 10.0
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
@@ -76,32 +78,39 @@ def _note(job_dirs: Sequence[JobDir]) -> None:
 
 def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None:
     run_dirs = [status.run_dir for status in alive]
-    if not at_once and (running := [status for status in alive if not _waits(status)]):
-        _scancel(running, "--signal=USR2")
+    if at_once:
+        _scancel(alive)
+        still = _wait(run_dirs, _SECONDS_TO_KILL)
+    else:
         print("asked to save and end ...", file=sys.stderr, flush=True)
-    if at_once or (waiting := [status for status in alive if _waits(status)]):
-        _scancel(alive if at_once else waiting)
-    still = _wait(run_dirs, _SECONDS_TO_KILL if at_once else wait_seconds)
+        still = _wait(run_dirs, wait_seconds, ask_to_save=True)
     if still and not at_once:
         print(f"has not ended within {wait_seconds:g} s; SLURM is told to end it", file=sys.stderr, flush=True)
         _scancel(still)
         still = _wait(run_dirs, _SECONDS_TO_KILL)
     if still:
         ids = " ".join(_job_id(status) for status in still)
+        why = next((f" and could not be asked: {status.unreachable}" for status in still if status.unreachable), "")
         raise ZerostreamError(
-            f"SLURM still has job {ids}", fix=f"ask `squeue --job {ids}` why; it does not start again when it has ended"
+            f"SLURM may still have job {ids}{why}",
+            fix=f"ask `squeue --job {ids}` why; it does not start again when it has ended",
         )
 
 
-def _wait(run_dirs: Sequence[Path], seconds: float, clock: Callable[[], float] = time.monotonic) -> list[RunStatus]:
-    """Those that SLURM still has when the time is up. What goes back into the queue meanwhile is taken out of it."""
-    deadline = clock() + seconds
+def _wait(run_dirs: Sequence[Path], seconds: float, *, ask_to_save: bool = False) -> list[RunStatus]:
+    """Those that SLURM still has when the time is up. What waits in the queue, or goes back there meanwhile, is taken out of it.
+
+    Who is asked to save is asked again from time to time: a job whose ranks are not there yet has nobody to hear it.
+    """
+    began, asked_at = time.monotonic(), -math.inf
     while True:
-        still = [status for status in look_at(run_dirs) if status.queued is not None and not status.queued.has_ended]
-        if not still or clock() >= deadline:
+        still = [status for status in look_at(run_dirs) if _is_there(status)]
+        if not still or time.monotonic() >= began + seconds:
             return still
-        if came_back := [status for status in still if _waits(status)]:
-            _scancel(came_back)
+        _scancel([status for status in still if _waits(status)])
+        if ask_to_save and time.monotonic() >= asked_at + _SECONDS_TO_ASK_AGAIN:
+            asked_at = time.monotonic()
+            _scancel([status for status in still if not _waits(status)], "--signal=USR2")
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
@@ -117,6 +126,11 @@ def _scancel(statuses: Sequence[RunStatus], *options: str) -> None:
             f"SLURM could not be told to cancel: {error.cause}",
             fix="try again when SLURM answers; until then the run goes on, but it does not start again when this start has ended",
         ) from None
+
+
+def _is_there(status: RunStatus) -> bool:
+    """Whether SLURM has it, or may have it."""
+    return status.unreachable is not None or (status.queued is not None and not status.queued.has_ended)
 
 
 def _waits(status: RunStatus) -> bool:

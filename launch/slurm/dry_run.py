@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
+from launch.slurm import scheduler
+from launch.slurm.memory import describe_memory
 from launch.slurm.planning import Plan, Request, plan_job
 from launch.slurm.script import batch_script
 
+_WORDS = 120  # characters of what SLURM complains about
+
 
 def show_plan(request: Request, *, as_json: bool) -> None:
-    """Asks SLURM if it is there, and does without it elsewhere.
+    """Asks SLURM if it answers, and does without it elsewhere.
 
     Raises:
         UserError: as a submission would be refused.
     """
-    asked = shutil.which("sinfo") is not None
-    plan = plan_job(request, ask_cluster=asked)
-    report = _describe(plan, asked)
+    silence = _why_nobody_answers()
+    plan = plan_job(request, ask_cluster=not silence)
+    report = _describe(plan, silence)
     script = batch_script(plan.job, plan.run_dir)
     if as_json:
         print(json.dumps({**report, "script": script}, ensure_ascii=False))
@@ -29,7 +32,16 @@ def show_plan(request: Request, *, as_json: bool) -> None:
     print("\n" + script)
 
 
-def _describe(plan: Plan, asked: bool) -> dict[str, Any]:
+def _why_nobody_answers() -> str:
+    try:
+        scheduler.require_commands()
+        scheduler.read_partitions()
+    except scheduler.SchedulerError as error:
+        return error.cause
+    return ""
+
+
+def _describe(plan: Plan, silence: str) -> dict[str, Any]:
     job = plan.job
     partition = job.profile.partition or "the default partition"
     report = {
@@ -40,13 +52,8 @@ def _describe(plan: Plan, asked: bool) -> dict[str, Any]:
         report["array"] = f"{len(job.tasks)} tasks"
     if plan.batch is not None:
         report["step"] = str(plan.batch)
-    memory = _describe_memory(plan)
-    if memory:
-        report["memory"] = memory
-    if not asked:
-        report["cluster"] = "not asked: sinfo is not on the path here"
+    if plan.loaded is not None and plan.batch is not None:
+        report["memory"] = describe_memory(plan.loaded, job)
+    if silence:
+        report["cluster"] = f"not asked: {silence[:_WORDS]}{'...' if len(silence) > _WORDS else ''}"
     return report
-
-
-def _describe_memory(plan: Plan) -> str:
-    return ""

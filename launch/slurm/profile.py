@@ -35,6 +35,8 @@ class Profile(BaseModel):
     """GPUs of each node; also the number of ranks of each node, unless `ranks_per_node` says another."""
     gres: str | None = None
     """Generic resources of each node, such as `gpu:h100:8`, where `gpus_per_node` is not enough."""
+    device: str | None = None
+    """What the GPUs are, as `zerostream plan --device` names them: for the memory check of a submission."""
     cpus_per_task: PositiveInt | None = None
     """Cores of each node for the run: there is one task a node, which starts the node's ranks."""
     memory: str | None = None

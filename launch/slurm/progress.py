@@ -14,7 +14,8 @@ from launch.slurm.job import Job, JobDir
 def read_progress(job_dir: JobDir, job: Job) -> int | None:
     """A number that grows when a start was not in vain: the newest whole checkpoint's step; None if there is nothing yet.
 
-    A fine-tuning counts the steps of all its folds, a preparation its finished shards. A benchmark has none.
+    A fine-tuning counts the steps of all its folds, a preparation its finished shards, a part of one the bytes that it has
+    tokenized. A benchmark has none.
     """
     if job.kind == "train":
         return newest_step(RunDir(job_dir.run))
@@ -39,9 +40,23 @@ def newest_step(run_dir: RunDir) -> int | None:
     return None
 
 
-def _count_shards(job: Job) -> int:
+def shards_dir(job: Job) -> Path:
+    """Where a preparation writes.
+
+    Raises:
+        ConfigError: the config that was submitted cannot be read any more.
+    """
     from framework.config import load_config
 
     config = load_config(Path(job.command[1]), [word for word in job.command[2:] if "=" in word and word[0] != "-"])
-    folder = job.directory / config.data.shards_dir
+    return job.directory / config.data.shards_dir
+
+
+def _count_shards(job: Job) -> int:
+    folder = shards_dir(job)
+    part = next((word.removeprefix("--part=") for word in job.command[2:] if word.startswith("--part=")), None)
+    if part is not None:
+        from framework.data.parts_folder import PartsFolder
+
+        return size_of(PartsFolder(folder).log(int(part.partition("/")[0]))) or 0
     return sum(1 for _ in folder.glob("**/*.tar")) if folder.is_dir() else 0

@@ -84,6 +84,7 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
     with contextlib.chdir(job.directory):  # relative paths in the config count from there
         plan = plan_job(_request(job_dir, job, change))
     kept = {
+        "name": job.name,
         "array": job.array,
         "excluded_nodes": () if change.cluster else job.excluded_nodes,
         "directory": job.directory,

@@ -112,7 +112,8 @@ def run_submit(request: Request, *, dry_run: bool, as_json: bool) -> None:
 def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
     """Job id, paths, and the three commands that come next."""
     job_dir = JobDir(plan.run_dir)
-    shown = _short(plan.run_dir)
+    first = job_dir.task(0) if job.tasks else job_dir  # each task of an array has logs of its own
+    shown, logged = _short(plan.run_dir), _short(first.run)
     reason = _why_it_never_starts(job.job_id or "")
     report: dict[str, Any] = {
         "job_id": job.job_id,
@@ -120,9 +121,9 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
         "nodes": job.nodes,
         "ranks": job.ranks,
         "script": str(job_dir.script),
-        "logs": str(job_dir.path / "logs"),
+        "logs": str(first.path / "logs"),
         "pending_reason": reason,
-        "next": [f"zerostream {word} {shown}" for word in ("status", "logs -f", "cancel")],
+        "next": [f"zerostream status {shown}", f"zerostream logs -f {logged}", f"zerostream cancel {shown}"],
     }
     if as_json:
         print(json.dumps(report))
@@ -133,7 +134,7 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
         print(f"step     {plan.batch}")
     print(f"run      {shown}")
     print(f"script   {_short(job_dir.script)}")
-    print(f"logs     {_short(job_dir.path / 'logs')}")
+    print(f"logs     {_short(first.path / 'logs')}")
     if reason:
         print(f"warning  SLURM will not start it as things are: {reason}; see `scontrol show job {job.job_id}`")
     for word, command in zip(("next", "", ""), report["next"], strict=True):

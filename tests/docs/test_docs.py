@@ -16,6 +16,8 @@ from pydantic import BaseModel
 from framework.config.reference import config_reference
 from framework.config.schema import Config
 from launch.cli import _add_plugin_commands, app
+from launch.slurm.profile import Profile
+from launch.slurm.state import ALIVE, OVER
 
 pytestmark = pytest.mark.docs
 
@@ -119,6 +121,13 @@ def test_the_configuration_reference_is_up_to_date() -> None:
 def test_the_configuration_reference_has_every_key() -> None:
     reference = config_reference()
     assert [key for key in sorted(CONFIG_KEYS) if f"| `{key}` |" not in reference] == []
+
+
+def test_the_page_on_clusters_has_every_key_of_a_profile_and_every_state() -> None:
+    page = (ROOT / "docs" / "slurm.md").read_text(encoding="utf-8")
+    assert [key for key in Profile.model_fields if f"| `{key}` |" not in page] == []
+    states = page.partition("| state | means |")[2].partition("\n\n")[0]
+    assert [name for name in ALIVE | OVER if name not in states] == []
 
 
 def test_the_plugin_of_the_documentation_works(capsys: pytest.CaptureFixture[str]) -> None:

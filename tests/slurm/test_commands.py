@@ -16,7 +16,7 @@ import pytest
 from framework.run_dir import RunDir
 from tests.conftest import ROOT
 from tests.slurm.local_cluster import why_there_is_none
-from tests.slurm.submitted import MAX_STEPS, Bench, Submitted
+from tests.slurm.submitted import MAX_STEPS, Bench, Submitted, slow
 
 pytestmark = [
     pytest.mark.slurm,
@@ -120,14 +120,15 @@ def test_logs_follow_over_a_requeue_until_the_end(bench: Bench, tmp_path: Path) 
 
 
 def test_a_job_that_waits_is_cancelled_at_once(bench: Bench) -> None:
-    run = bench.submit("waits", sbatch_arguments={"begin": "now+1hour"}, **of_these_tests(bench))
+    before = bench.cluster.run("sbatch", "--parsable", "--hold", f"--output={bench.folder}/held", "--wrap=true")
+    run = bench.submit("waits", sbatch_arguments={"dependency": f"afterany:{before}"}, **of_these_tests(bench))
     report = ask(bench, "status", run.path)
     assert report["state"] == "queued"
-    assert report["reason"].endswith("(BeginTime)")
-    assert report["expected_start"] > time.time() + 1800
+    assert report["reason"] == "waits for the job before it to end (Dependency)"
     assert "no logs yet (queued" in bench.zerostream("logs", run.path, expect=2).stderr
     assert ask(bench, "cancel", run.path)["runs"][0]["state"] == "cancelled"
     assert bench.cluster.job_state(run.job_id) in ("", "CANCELLED")
+    bench.cluster.run("scancel", before)
 
 
 def test_cancel_now_does_not_wait_for_a_slow_step(bench: Bench) -> None:
@@ -142,7 +143,7 @@ def test_cancel_now_does_not_wait_for_a_slow_step(bench: Bench) -> None:
 
 
 def test_without_slurm_the_run_directory_tells(bench: Bench, tmp_path: Path) -> None:
-    run = bench.submit("alone", **of_these_tests(bench))
+    run = bench.submit("alone", environment=slow(5, 16, 5.0), **of_these_tests(bench))
     run.wait_for_step(5)
     environment = bench.cluster.environment | {"PYTHONPATH": str(ROOT), "SLURM_CONF": str(tmp_path / "none.conf")}
     began = time.monotonic()

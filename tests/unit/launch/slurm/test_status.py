@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -98,6 +99,19 @@ def test_local_runs_need_no_slurm(tmp_path: Path, commands: Commands, run_cli: R
     assert (report["state"], report["next"]) == ("running", f"zerostream board {run_dir.path}")
     holder.communicate()
     assert not calls.exists()
+
+
+def test_a_fine_tuning_is_as_far_as_its_newest_fold(make_run: MakeRun, commands: Commands) -> None:
+    commands(squeue("12", "RUNNING"))
+    job_dir = make_run(kind="finetune")
+    for number in (1, 2):
+        fold = RunDir(job_dir.run / f"fold-{number}")
+        fold.path.mkdir()
+        fold.config.write_text("train: {max_steps: 9}\n")
+        write_steps(fold, 3 * number)
+        os.utime(fold.metrics, (number, number))
+    [status] = look_at([job_dir.run])
+    assert (status.gauges.step, status.gauges.max_steps) == (6, 9)
 
 
 @pytest.mark.parametrize("name", ["absent", "empty"])

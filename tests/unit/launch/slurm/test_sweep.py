@@ -12,7 +12,7 @@ from launch.slurm.arrays import compare_tasks, task_has_ended
 from launch.slurm.comparison import JSON_NAME, MARKDOWN_NAME
 from launch.slurm.job import JobDir
 from launch.slurm.status import look_at
-from launch.slurm.sweep import parameters_of, sweep_tasks
+from launch.slurm.sweep import array_tasks, parameters_of, sweep_tasks
 from tests.unit.launch.slurm.conftest import write_steps
 
 MakeRun = Callable[..., JobDir]
@@ -46,6 +46,16 @@ def test_what_is_no_sweep_is_refused(sweep: str) -> None:
 def test_a_key_is_swept_once() -> None:
     with pytest.raises(ConfigError, match="seed is given 2 times"):
         sweep_tasks(["seed=1", "seed=2"])
+
+
+def test_the_tasks_of_an_array() -> None:
+    assert array_tasks("train", [], None) is None
+    assert array_tasks("finetune", ["seed=1,2"], None) == (("seed=1",), ("seed=2",))
+    assert array_tasks("prepare", [], 3) == (("--part=1/3",), ("--part=2/3",), ("--part=3/3",))
+    with pytest.raises(ConfigError, match="--tasks 3 with --command train"):
+        array_tasks("train", [], 3)
+    with pytest.raises(ConfigError, match="--sweep with --command prepare"):
+        array_tasks("prepare", ["seed=1,2"], None)
 
 
 def test_parameters_are_the_overrides_without_the_run_directory() -> None:

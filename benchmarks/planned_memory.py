@@ -1,0 +1,220 @@
+"""Does a rank's peak memory come out as planned? Real short trainings on this machine's CPU, beside the plan of each.
+
+    python -m benchmarks.planned_memory --append benchmarks/results/planned_memory_cpu.jsonl --minutes 5
+    python -m benchmarks.planned_memory --report benchmarks/results/planned_memory_cpu.jsonl
+
+Each cell is `zerostream train` as anybody starts it: two models, ZeRO 0 to 3, one, two and four ranks, with and without
+recomputed activations, some of them with offload or in bf16. Cells whose line is in the file already are not run again, and none
+is begun after ``--minutes``: the same command goes on with the rest.
+
+What is measured is the largest resident memory of any rank up to the end of its last step, as `metrics.jsonl` has it. A C library
+that keeps what was freed hides what is in use: under the settings that the launcher chooses for speed it is 2 to 50% more. So
+these runs have glibc give back every block above 64 KiB at once (``MALLOC_SETTINGS``). What a rank takes before it has a model,
+the libraries, is measured with a model of a few thousand weights under the same command, and is the plan's part `base`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from framework.config import load_config
+from framework.metrics.records import read_json_lines
+from framework.planner import device_named, plan_memory
+from framework.run_dir import RunDir
+from launch.report import print_table
+
+MALLOC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+GOAL = 0.05
+STEPS = 2  # the first step has no moments yet
+CONFIG = """\
+run_dir: FOLDER/run
+model: {architecture: gpt2, context_length: 256}
+tokenizer: {kind: train_bpe, vocab_size: 2048}
+data: {source: embedded, documents: 2000, shards_dir: FOLDER/shards, lanes: 16}
+train: {max_steps: STEPS, eval_every_steps: 1000, eval_max_sequences: 4, sample_prompts: []}
+checkpoint: {asynchronous: false}
+logging: {tensorboard: false}
+""".replace("STEPS", str(STEPS))
+_ZEROSTREAM = (sys.executable, "-m", "launch.cli")
+_MODELS = {
+    "21M": {"layers": 6, "width": 512, "heads": 8},
+    "60M": {"layers": 8, "width": 768, "heads": 12},
+}
+_TINY = {"layers": 1, "width": 32, "heads": 2}
+_RUN_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run. Every rank takes two micro-steps a step."""
+
+    model: str
+    zero_stage: int
+    ranks: int
+    activation_checkpointing: bool = False
+    precision: str = "fp32"
+    offload: str = "none"
+    micro_batch_size: int = 2
+
+    @property
+    def overrides(self) -> list[str]:
+        sizes = _MODELS.get(self.model, _TINY)
+        return [
+            *(f"model.{key}={value}" for key, value in sizes.items()),
+            f"engine.zero_stage={self.zero_stage}",
+            f"engine.precision={self.precision}",
+            f"engine.activation_checkpointing={str(self.activation_checkpointing).lower()}",
+            f"engine.offload.optimizer={str(self.offload != 'none').lower()}",
+            f"engine.offload.parameters={str(self.offload == 'all').lower()}",
+            f"engine.micro_batch_size={self.micro_batch_size}",
+            f"engine.global_batch_size={2 * self.micro_batch_size * self.ranks}",
+        ]
+
+    @property
+    def base(self) -> Cell:
+        """The run that tells what the libraries take: they differ by stage, and by whether there are other ranks."""
+        return Cell("tiny", self.zero_stage, min(self.ranks, 2), micro_batch_size=1)
+
+
+def cells() -> Iterator[Cell]:
+    """All of them; those that the goal asks for come first."""
+    for ranks in (2, 1, 4):
+        for stage in (3, 2, 1, 0):
+            for number, model in enumerate(_MODELS):
+                yield Cell(model, stage, ranks, activation_checkpointing=(stage + ranks // 2 + number) % 2 == 1)
+    yield Cell("60M", 2, 2, offload="optimizer")
+    yield Cell("60M", 3, 2, offload="all")
+    for stage in range(4):
+        yield Cell("60M", stage, 2, precision="bf16")
+    for stage in range(4):
+        for ranks in (1, 2):
+            for number, model in enumerate(_MODELS):
+                yield Cell(model, stage, ranks, activation_checkpointing=(stage + ranks // 2 + number) % 2 == 0)
+
+
+def main() -> None:
+    """Runs what is missing, or shows what is there."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--append", type=Path, help="keep the lines in this file, and run only what it lacks")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no cell after so long (default 60)")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="show the lines of this file, and run nothing")
+    arguments = parser.parse_args()
+    if arguments.report:
+        report(read_json_lines(arguments.report))
+        return
+    ends = time.monotonic() + 60 * arguments.minutes
+    known = {
+        _key(line): line for line in (read_json_lines(arguments.append) if arguments.append else []) if "cell" in line
+    }
+    with tempfile.TemporaryDirectory(prefix="planned-memory-") as folder:
+        bench = _Bench(Path(folder))
+        for cell in cells():
+            for each in (cell.base, cell):
+                if _key({"cell": asdict(each)}) in known or time.monotonic() > ends:
+                    continue
+                line = bench.measure(each, known.get(_key({"cell": asdict(cell.base)})))
+                known[_key(line)] = line
+                print(json.dumps(line), flush=True)
+                if arguments.append:
+                    with arguments.append.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+
+
+def report(lines: Sequence[dict[str, Any]]) -> None:
+    """A table, and how many cells are within the goal."""
+    measured = [line for line in lines if line.get("predicted_peak_bytes")]
+    rows: list[tuple[Any, ...]] = [("cell", "planned MiB", "measured MiB", "of it base", "error", "at")]
+    for line in measured:
+        cell = Cell(**line["cell"])
+        words = [cell.model, f"ZeRO-{cell.zero_stage}", f"{cell.ranks} ranks", cell.precision]
+        words += ["recomputing"] * cell.activation_checkpointing + [f"offload {cell.offload}"] * (
+            cell.offload != "none"
+        )
+        rows.append(
+            (
+                ", ".join(words),
+                f"{line['predicted_peak_bytes'] / 2**20:,.0f}",
+                f"{line['measured_peak_bytes'] / 2**20:,.0f}",
+                f"{line['parts']['base'] / 2**20:,.0f}",
+                f"{100 * line['error']:+.1f}%",
+                line["moment"],
+            )
+        )
+    print_table(rows)
+    errors = [abs(line["error"]) for line in measured]
+    print(
+        f"\n{sum(error <= GOAL for error in errors)} of {len(errors)} cells within {GOAL:.0%}; median error "
+        f"{100 * statistics.median(errors):.1f}%, largest {100 * max(errors):.1f}%"
+    )
+
+
+class _Bench:
+    """Prepares the text once, and runs cells.
+
+    Args:
+        folder: empty; everything is written there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._config = folder / "planned_memory.yaml"
+        self._config.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
+        subprocess.run([*_ZEROSTREAM, "prepare", str(self._config)], check=True, stdout=sys.stderr)
+
+    def measure(self, cell: Cell, base: dict[str, Any] | None) -> dict[str, Any]:
+        """The line of one cell; without ``base`` that of the libraries alone."""
+        run_dir = RunDir(self._folder / "run")
+        began = time.monotonic()
+        outcome = subprocess.run(
+            [*_ZEROSTREAM, "train", str(self._config), *cell.overrides, "--nproc", str(cell.ranks), "--start-over"],
+            env={**os.environ, **MALLOC_SETTINGS},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_RUN_SECONDS,
+        )
+        if outcome.returncode:
+            raise RuntimeError(f"{cell} ended with {outcome.returncode}: {outcome.stdout.decode()[-2000:]}")
+        measured = max(line["peak_memory_bytes"] for line in read_json_lines(run_dir.metrics))
+        environment = json.loads(run_dir.environment.read_text(encoding="utf-8"))
+        line: dict[str, Any] = {
+            "question": "planned_memory",
+            "cell": asdict(cell),
+            "measured_peak_bytes": measured,
+            "seconds": round(time.monotonic() - began, 1),
+            "malloc": MALLOC_SETTINGS,
+        }
+        if base is not None:
+            line |= self._plan(cell, base["measured_peak_bytes"], measured)
+        return {**line, "environment": environment}
+
+    def _plan(self, cell: Cell, base_bytes: int, measured: int) -> dict[str, Any]:
+        device = device_named("cpu").model_copy(update={"base_bytes": base_bytes})
+        plan = plan_memory(load_config(self._config, cell.overrides), cell.ranks, 1, device)
+        return {
+            "predicted_peak_bytes": plan.peak_bytes,
+            "error": round(plan.peak_bytes / measured - 1, 4),
+            "moment": plan.moment,
+            "parts": dict(plan.parts),
+            "parameters": plan.parameters,
+            "model_state_bytes": plan.model_state_bytes,
+            "zero_formula_bytes": plan.zero_formula_bytes,
+        }
+
+
+def _key(line: dict[str, Any]) -> str:
+    return json.dumps(asdict(replace(Cell(**line["cell"]))), sort_keys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What the forward pass keeps for the backward pass, and what a block and the loss need beside it. No torch.
+
+Counted, tensor by tensor, in what autograd saves of transformers' models with torch's fused attention, eager:
+``tests/unit/planner/test_activations.py`` compares with the saved tensors themselves. With ``torch.compile`` the activation
+function is fused and computed again in the backward pass; that is an estimate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from framework.config.schema import EngineConfig
+from framework.planner.shape import ModelShape
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of one micro-batch on one rank."""
+
+    block_bytes: int
+    """What the backward pass of one block reads."""
+    input_bytes: int
+    """What a block is computed from: all that is kept of it with activation checkpointing."""
+    ends_bytes: int
+    """Kept outside the blocks: ids, positions, the last norm, the output matrix's input."""
+    logits_bytes: int
+    """At the loss."""
+    working_bytes: int
+    """What a block's backward pass has in hand at once beyond what it has freed: gradients of activations."""
+
+
+def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) -> Activations:
+    """For micro-batches of ``engine.micro_batch_size`` sequences."""
+    tokens = engine.micro_batch_size * shape.context_length
+    element = 4 if engine.precision == "fp32" else 2
+    width, inner = shape.width, shape.intermediate
+    fused = engine.compile
+    per_token = element * _block_elements(shape, fused) + _block_statistics(shape, element)
+    if shape.dropout:
+        per_token += _dropout_bytes(shape, element, on_host)
+    if shape.norm == "rms":
+        ends = 3 * element * width + (4 - element) * width + 4
+        rotary = 2 * element * shape.head_width * shape.context_length
+    else:
+        ends, rotary = 2 * element * width + 2 * element, 0
+    # Log-probabilities, their gradient and that of the logits, in float32; compiled, the logits and their gradient as they are.
+    logits = 2 * element * shape.vocab_rows if fused else 12 * shape.vocab_size
+    return Activations(
+        block_bytes=tokens * per_token,
+        input_bytes=tokens * element * width,
+        ends_bytes=tokens * (ends + 24) + rotary,
+        logits_bytes=tokens * logits,
+        working_bytes=tokens * element * (2 * inner + 2 * width),
+    )
+
+
+def _block_elements(shape: ModelShape, fused: bool) -> int:
+    """Per token and block, of the compute precision."""
+    width, inner, query, key_value = shape.width, shape.intermediate, shape.query_width, shape.key_value_width
+    if shape.architecture == "gpt2":
+        # Both norms' inputs and outputs; queries, keys and values as one; what attention gives, before its projection.
+        attention = 4 * width + query + 2 * key_value + query
+        if shape.activation == "gelu_new":  # x, x / 2, the tanh, one more than the tanh; then what it gives
+            return attention + (inner if fused else 5 * inner)
+        return attention + 2 * inner
+    if (
+        shape.architecture == "gpt_neox"
+    ):  # one input for both norms; rotated queries and keys beside the values' storage
+        return 3 * width + 2 * (query + 2 * key_value) + query + 2 * inner
+    norms = 6 * width if shape.norm == "rms" else 4 * width  # input, normalised, scaled: twice
+    heads = 2 * (query + key_value) if shape.normalises_heads else 0
+    return norms + 2 * query + 2 * key_value + heads + (3 if fused else 4) * inner
+
+
+def _block_statistics(shape: ModelShape, element: int) -> int:
+    """Per token and block, in bytes: what norms and attention remember, and copies that they make in float32."""
+    attention = 4 * shape.heads
+    if shape.norm == "layer":
+        return attention + 4 * element
+    rounded = 2 * (4 - element) * shape.width
+    heads = 4 * (shape.heads + shape.key_value_heads) if shape.normalises_heads else 0
+    if shape.normalises_heads:
+        rounded += (4 - element) * (shape.query_width + shape.key_value_width)
+    return attention + 8 + rounded + heads
+
+
+def _dropout_bytes(shape: ModelShape, element: int, on_host: bool) -> int:
+    """Per token and block: masks. On a CPU attention with dropout is not fused, and keeps its whole matrices."""
+    if on_host:
+        return element * (2 * shape.width + 3 * shape.heads * shape.context_length)
+    return 2 * shape.width

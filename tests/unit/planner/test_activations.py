@@ -1,0 +1,93 @@
+"""What the planner says autograd keeps, against the tensors that it keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from framework.config import build_config
+from framework.model.build import build_model
+from framework.planner.activations import activations_of
+from framework.planner.shape import shape_of
+
+SEQUENCES, CONTEXT, VOCABULARY = 2, 64, 512
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MODELS: list[tuple[str, dict[str, Any]]] = [
+    ("gpt2", {}),
+    ("gpt_neox", {}),
+    ("llama", {}),
+    ("llama", {"num_key_value_heads": 2, "intermediate_size": 160}),
+    ("qwen3", {"head_dim": 16}),
+]
+
+
+def config_of(architecture: str, overrides: dict[str, Any], precision: str, layers: int, **model: Any) -> Any:
+    sizes = {"layers": layers, "width": 64, "heads": 4, "context_length": CONTEXT}
+    return build_config(
+        {
+            "model": {"architecture": architecture, **sizes, "overrides": overrides, **model},
+            "tokenizer": {"vocab_size": VOCABULARY},
+            "data": {"shards_dir": "nowhere"},
+            "engine": {
+                "precision": precision,
+                "micro_batch_size": SEQUENCES,
+                "global_batch_size": SEQUENCES,
+            },
+        },
+        origin="test",
+    )
+
+
+def kept_bytes(config: Any, *, recomputes: bool = False) -> int:
+    """Of all storages that autograd saves in a forward pass, the model's own weights aside."""
+    model = build_model(config, VOCABULARY, 0).to(DTYPES[config.engine.precision])
+    if recomputes:
+        model.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.train()
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.randint(0, VOCABULARY, (SEQUENCES, CONTEXT))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(ids, ids)
+    assert torch.isfinite(loss)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize(("architecture", "overrides"), MODELS)
+def test_a_block_keeps_what_is_planned_to_the_byte(
+    architecture: str, overrides: dict[str, Any], precision: str
+) -> None:
+    one, two = (config_of(architecture, overrides, precision, layers) for layers in (1, 2))
+    planned = activations_of(shape_of(one), one.engine, on_host=True)
+    assert kept_bytes(two) - kept_bytes(one) == planned.block_bytes
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_recomputing_keeps_a_blocks_input_alone(architecture: str) -> None:
+    one, two = (config_of(architecture, {}, "fp32", layers) for layers in (1, 2))
+    planned = activations_of(shape_of(one), one.engine, on_host=True)
+    assert kept_bytes(two, recomputes=True) - kept_bytes(one, recomputes=True) == planned.input_bytes
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("precision", DTYPES)
+def test_what_is_kept_outside_the_blocks(architecture: str, precision: str) -> None:
+    one, two = (config_of(architecture, {}, precision, layers) for layers in (1, 2))
+    planned = activations_of(shape_of(one), one.engine, on_host=True)
+    outside = 2 * kept_bytes(one) - kept_bytes(two) - 4 * SEQUENCES * CONTEXT * VOCABULARY  # log-probabilities
+    assert outside == pytest.approx(planned.ends_bytes, rel=0.1)
+
+
+def test_attention_with_dropout_keeps_its_matrices_on_a_cpu() -> None:
+    one, two = (config_of("gpt2", {}, "fp32", layers, dropout=0.1) for layers in (1, 2))
+    planned = activations_of(shape_of(one), one.engine, on_host=True)
+    assert kept_bytes(two) - kept_bytes(one) == pytest.approx(planned.block_bytes, rel=0.05)

@@ -1,0 +1,103 @@
+"""The whole plan: which way is recommended, what fits, what it costs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from framework.config import build_config
+from framework.planner import Plan, device_named, make_plan, plan_memory, plan_saving
+from framework.planner.interval import daly_interval, useful_share, young_interval
+
+
+def config_of(*, layers: int, width: int, heads: int = 8, lanes: int = 64, **engine: Any) -> Any:
+    return build_config(
+        {
+            "model": {"layers": layers, "width": width, "heads": heads, "context_length": 1024},
+            "tokenizer": {"vocab_size": 50257},
+            "data": {"shards_dir": "nowhere", "lanes": lanes},
+            "engine": {"precision": "bf16", "micro_batch_size": 1, "global_batch_size": 64, **engine},
+        },
+        origin="test",
+    )
+
+
+def plan_of(config: Any, nodes: int = 1, device: str = "h100") -> Plan:
+    return make_plan(config, 8, nodes, device_named(device))
+
+
+def test_a_small_model_needs_no_sharding_of_weights() -> None:
+    plan = plan_of(config_of(layers=6, width=512))
+    assert plan.recommended is not None
+    assert plan.recommended.memory.zero_stage < 3
+    assert plan.recommended.memory.offload == "none"
+
+
+def test_a_large_model_on_many_gpus_is_sharded_whole() -> None:
+    plan = plan_of(config_of(layers=80, width=8192, heads=64), nodes=8)
+    assert plan.recommended is not None
+    assert plan.recommended.memory.zero_stage == 3
+    assert "do not fit" in plan.reason
+
+
+def test_what_fits_nowhere_is_said() -> None:
+    plan = plan_of(config_of(layers=200, width=20480, heads=64))
+    assert plan.recommended is None
+    assert "nothing fits" in plan.reason
+
+
+def test_the_largest_micro_batch_fits_and_the_next_does_not() -> None:
+    config = config_of(layers=24, width=1024, heads=16)
+    plan = plan_of(config)
+    for micro_batch, fits in ((plan.largest_micro_batch, True), (plan.largest_micro_batch + 1, False)):
+        engine = config.engine.model_copy(update={"micro_batch_size": micro_batch})
+        assert plan_memory(config.model_copy(update={"engine": engine}), 8, 1, device_named("h100")).fits is fits
+
+
+def test_the_micro_batch_that_is_taken_divides_a_ranks_share() -> None:
+    for way in plan_of(config_of(layers=24, width=1024, heads=16, global_batch_size=96)).ways:
+        assert 12 % way.micro_batch == 0
+        assert way.micro_batch <= way.largest_micro_batch
+        assert way.best_memory.fits
+
+
+def test_every_stage_with_and_without_recomputing_and_offload() -> None:
+    words = [way.words for way in plan_of(config_of(layers=6, width=512)).ways]
+    assert len(words) == len(set(words)) == 16
+    assert {"ZeRO-0", "ZeRO-2 + recompute", "ZeRO-3 + recompute + offload all"} <= set(words)
+
+
+def test_a_host_has_nothing_to_offload_to() -> None:
+    assert all(way.memory.offload == "none" for way in plan_of(config_of(layers=6, width=512), device="cpu").ways)
+
+
+def test_a_start_that_train_would_refuse_is_noted() -> None:
+    (note,) = plan_of(config_of(layers=6, width=512, lanes=4)).notes
+    assert "data.lanes" in note
+
+
+class TestSaving:
+    def test_size_is_what_a_checkpoint_holds(self) -> None:
+        plan = plan_of(config_of(layers=6, width=512))
+        saving = plan_saving(plan, nodes=2, storage_bytes_per_second=1e9)
+        assert saving.checkpoint_bytes == 12 * plan.parameters
+        assert saving.save_seconds == saving.checkpoint_bytes / 2e9
+        assert saving.daly_seconds is None
+
+    def test_interval(self) -> None:
+        plan = plan_of(config_of(layers=6, width=512))
+        saving = plan_saving(plan, 1, 1e9, mean_failure_seconds=24 * 3600.0)
+        assert saving.young_seconds == math.sqrt(2 * saving.save_seconds * 24 * 3600)
+        assert saving.daly_seconds == pytest.approx(saving.young_seconds, rel=0.05)
+        assert saving.every_steps == max(1, round(saving.daly_seconds / plan.speed.step_seconds))
+        assert saving.useful_share is not None
+        assert 0.9 < saving.useful_share < 1
+
+    def test_dalys_interval_is_near_the_best(self) -> None:
+        save, failure = 60.0, 3600.0
+        best = max(range(60, 3600, 5), key=lambda interval: useful_share(interval, save, 0.0, failure))
+        assert daly_interval(save, failure) == pytest.approx(best, rel=0.02)
+        assert daly_interval(save, failure) < young_interval(save, failure)
+        assert daly_interval(3 * failure, failure) == failure

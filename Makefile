@@ -90,7 +90,8 @@ peers: venv  ## install the tools that benchmarks compare with, into an environm
 .PHONY: test-slurm
 test-slurm: venv  ## install SLURM, start one on this machine, and test what needs it (as root; ten minutes)
 	@slurm/local-cluster install
-	$(ON_PATH) $(BIN)/python -m pytest tests/slurm $(PYTEST_ARGS)
+	# Most of the time is waiting: several tests at once, each worker with a cluster of its own.
+	$(ON_PATH) $(BIN)/python -m pytest tests/slurm -n 4 --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: check
 check: venv  ## lint, formatting, types, floors

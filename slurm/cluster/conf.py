@@ -41,6 +41,8 @@ PropagateResourceLimits=NONE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 DefMemPerCPU={memory_per_cpu_mb}
+# As where a firewall lets SLURM's own ports through; below those that Linux hands out by itself.
+SrunPortRange=20000-21999
 # The controller asks each node itself: one that is cut off must not keep others from answering.
 TreeWidth=65533
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shutil
@@ -130,10 +131,13 @@ class LocalCluster:
                 if marks <= set((entry / "environ").read_bytes().split(b"\0")):
                     os.kill(int(entry.name), signal.SIGKILL)
 
-    def restore(self, node: str) -> None:
-        """Starts what was killed on a node, and waits until it takes jobs."""
-        local_cluster("up", "--name", self.name)
-        wait_for(f"{node} answers", lambda: not self.node_state(node).startswith("down"), seconds=60)
+    def clear(self) -> None:
+        """Ends all jobs, and mends what was killed or cut."""
+        self.run("scancel", "--state=PENDING", f"--user={getpass.getuser()}")
+        self.run("scancel", "--signal=KILL", "--full", f"--user={getpass.getuser()}")
+        if not self.status()["ready"] or not all(node["connected"] for node in self.status()["nodes"]):
+            local_cluster("up", "--name", self.name)
+        wait_for("no job is left", lambda: not self.run("squeue", "--noheader"), seconds=90)
 
     def _release_requeued(self) -> None:
         """SLURM lets a requeued job wait for two minutes. That is not what is tested here."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
@@ -61,18 +63,23 @@ ON_ITS_WAY = slow(5, 16, 1.0)
 
 
 class Bench:
-    """What all tests on one cluster share: shards, a config, golden runs. Threads may use it at the same time."""
+    """What all tests on one cluster share: shards, a config, golden runs.
 
-    def __init__(self, cluster: LocalCluster, folder: Path) -> None:
-        self.cluster = cluster
-        self.folder = folder
-        shards = folder / "shards"
-        data = _DATA | {"shards_dir": str(shards)}
-        prepare(build_config({"tokenizer": _CONFIG["tokenizer"], "data": data}, origin="tests/slurm"))
+    Args:
+        cluster: that is up.
+        folder: where runs are written.
+        shared: where shards and golden runs are; other processes may use it at the same time.
+    """
+
+    def __init__(self, cluster: LocalCluster, folder: Path, shared: Path) -> None:
+        self.cluster, self.folder, self.shared = cluster, folder, shared
+        self.shards = shared / "shards"
+        data = _DATA | {"shards_dir": str(self.shards)}
+        with self._once("shards") as is_first:
+            if is_first:
+                prepare(build_config({"tokenizer": _CONFIG["tokenizer"], "data": data}, origin="tests/slurm"))
         self.config = folder / "small.yaml"
         self.config.write_text(yaml.safe_dump(_CONFIG | {"data": data}))
-        self._goldens: dict[tuple[str, ...], Path] = {}
-        self._lock = threading.Lock()
 
     def profile(self, name: str, **changes: Any) -> Path:
         """The local cluster's profile with some keys changed."""
@@ -108,12 +115,22 @@ class Bench:
 
     def golden(self, *overrides: str) -> Path:
         """The same run undisturbed, by plain torchrun on two ranks of this machine."""
-        with self._lock:
-            if overrides not in self._goldens:
-                run_dir = self.folder / "runs" / f"golden-{len(self._goldens)}"
-                _torchrun(self.config, f"run_dir={run_dir}", *overrides)
-                self._goldens[overrides] = run_dir
-            return self._goldens[overrides]
+        name = "golden-" + hashlib.sha256(repr(overrides).encode()).hexdigest()[:8]
+        with self._once(name) as is_first:
+            if is_first:
+                _torchrun(self.config, f"run_dir={self.shared / name}", *overrides)
+        return self.shared / name
+
+    @contextmanager
+    def _once(self, name: str) -> Iterator[bool]:
+        """Whether the caller is the first that gets so far; others wait until it is done."""
+        self.shared.mkdir(exist_ok=True)
+        with (self.shared / f"{name}.lock").open("a+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.seek(0)
+            is_first = not lock.read()
+            yield is_first
+            lock.write("done\n")
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from framework.run_dir import RunDir
 from tests.slurm.local_cluster import why_no_namespaces, why_there_is_none
-from tests.slurm.submitted import ON_ITS_WAY, Bench, Submitted
+from tests.slurm.submitted import Bench, Submitted
 
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.slow,
     pytest.mark.skipif(bool(why_there_is_none()), reason=why_there_is_none()),
 ]
-
-
-def of_the_first_nodes(bench: Bench) -> dict[str, Any]:
-    """A profile that keeps to the nodes which no test takes away."""
-    return {"exclude": bench.all_but(*bench.cluster.nodes[:4])}
 
 
 def kinds(run: Submitted) -> list[str]:
@@ -30,7 +27,7 @@ def kinds(run: Submitted) -> list[str]:
 def test_a_cancel_is_heard(bench: Bench, moment: str) -> None:
     name = f"cancelled-{moment.replace(' ', '-')}"
     later = {"begin": "now+1hour"} if moment == "in the queue" else {}
-    run = bench.submit(name, sbatch_arguments=later, **of_the_first_nodes(bench))
+    run = bench.submit(name, sbatch_arguments=later)
     if moment == "as soon as it runs":
         run.wait("running", lambda: bench.cluster.job_state(run.job_id) == "RUNNING")
     elif moment == "before its first step":
@@ -54,7 +51,6 @@ def test_starts_that_do_not_advance_are_given_up(bench: Bench, fault: str) -> No
         f"in-vain-{fault.partition('=')[0].partition('@')[0]}-{fault.partition('=')[2]}",
         environment={"ZEROSTREAM_FAILPOINTS": fault},
         max_starts_without_progress=2,
-        **of_the_first_nodes(bench),
     )
     run.wait_until_gone()
     run.wait("an end in the history", lambda: run.events("gave_up"), seconds=60)
@@ -65,25 +61,40 @@ def test_starts_that_do_not_advance_are_given_up(bench: Bench, fault: str) -> No
 
 def test_a_start_that_is_refused_is_not_repeated(bench: Bench) -> None:
     """What was there when the run was submitted is gone when it starts."""
-    run = bench.submit("refused", setup=[f"mv {bench.folder}/refused {bench.folder}/gone"], **of_the_first_nodes(bench))
+    shards = bench.folder / "refused-shards"
+    shutil.copytree(bench.shards, shards)
+    run = bench.submit("refused", f"data.shards_dir={shards}", setup=[f"rm -r {shards}"])
     run.wait_until_gone()
-    assert "requeued" not in kinds(run), run.report()
+    assert kinds(run) == ["submitted", "started", "ended"], run.report()
+    assert run.events("ended")[0].exit_code == 2
+    assert "refused" in run.events("ended")[0].reason
+
+
+@pytest.fixture
+def nodes_apart(bench: Bench) -> Iterator[list[str]]:
+    """Two nodes with a firewall between them that lets SLURM's ports through and no others."""
+    nodes = bench.cluster.nodes[:2]
+    rule = ("ipproto", "tcp", "sport", "32768-60999", "dport", "32768-60999", "prohibit")
+    for node in nodes:
+        bench.cluster.run("ip", "-n", node, "rule", "add", *rule)
+    yield nodes
+    for node in nodes:
+        bench.cluster.run("ip", "-n", node, "rule", "delete", *rule)
 
 
 @pytest.mark.skipif(bool(why_no_namespaces()), reason=why_no_namespaces())
-def test_nodes_that_do_not_meet_say_where_they_looked(bench: Bench) -> None:
-    """The first node listens where the second one cannot reach it."""
+def test_nodes_that_do_not_meet_say_where_they_looked(bench: Bench, nodes_apart: list[str]) -> None:
     run = bench.submit(
         "apart",
-        network_interface="lo",
         rendezvous_timeout_seconds=5,
         max_starts_without_progress=1,
-        **of_the_first_nodes(bench),
+        environment={},
+        exclude=bench.cluster.nodes[2:],
     )
     run.wait_until_gone()
-    first = run.events("started")[0].nodes[0]
-    said = "\n".join(path.read_text() for path in run.job_dir.starts()[0].glob("node-*.out"))
-    assert f"could not reach host {first} port " in said, run.report()
+    first, second = run.events("started")[0].nodes
+    port = json.loads(run.job_dir.rendezvous(run.job_id, 0).read_text())["port"]
+    said = run.job_dir.node_log(run.job_id, 0, 1).read_text()
+    assert f"node {second} could not reach host {first} port {port} within 5 s" in said, run.report()
     assert "To fix it" in said
-    assert run.events()[-1].event == "gave_up", run.report()
-    assert ON_ITS_WAY
+    assert kinds(run)[-1] == "gave_up", run.report()

@@ -19,9 +19,7 @@ CYCLES, STEPS = 20, 90
 def test_twenty_requeues_in_a_row(bench: Bench) -> None:
     overrides = (f"train.max_steps={STEPS}", "train.eval_every_steps=30", "checkpoint.every_steps=30")
     golden = bench.golden(*overrides)
-    run = bench.submit(
-        "twenty", *overrides, environment=slow(1, STEPS - 1, 0.7), exclude=bench.all_but(*bench.cluster.nodes[:4])
-    )
+    run = bench.submit("twenty", *overrides, environment=slow(1, STEPS - 1, 0.7))
     for cycle in range(1, CYCLES + 1):
         run.wait_for_start(cycle)
         before = run.step()
@@ -34,13 +32,12 @@ def test_twenty_requeues_in_a_row(bench: Bench) -> None:
 
 
 def test_from_two_nodes_to_one_and_back(bench: Bench) -> None:
-    keep = {"environment": slow(1, 20, 1.0), "exclude": bench.all_but(*bench.cluster.nodes[:4])}
     for nodes, step in ((2, 4), (1, 9)):
-        run = bench.submit("elastic", nodes=nodes, **keep)
+        run = bench.submit("elastic", nodes=nodes, environment=slow(1, 20, 1.0))
         run.wait_for_step(step)
         bench.cluster.run("scancel", run.job_id)
         run.wait_until_gone()
-    run = bench.submit("elastic", nodes=2, environment={}, exclude=keep["exclude"])
+    run = bench.submit("elastic", nodes=2, environment={})
     run.wait_until_finished()
     assert [len(event.nodes) for event in run.events("started")] == [2, 1, 2]
     assert run.problems(bench.golden(), same="close") == [], run.report()

@@ -8,6 +8,8 @@ A *result* is what ``result.json`` holds. Read here are
 * where they are there: ``differences`` (by baseline, ``PairedDifference.as_dict()`` of the model minus the baseline),
   ``train_examples``, ``test_examples``, ``dropped`` (rows by reason), ``trainable_parameters``, ``total_parameters``, and
   ``folds`` (a list of mappings with ``accuracy`` and whatever other numbers each fold has);
+* of an ensemble: ``ensemble`` (``with``, ``model_weight``) and ``model_alone``, the keys of the model without its companions; all
+  that is said of the model above is then the ensemble's;
 * also where they are there: ``trained_state_bytes``, of the gradients and optimizer states of a run over its ranks, and
   ``full_fine_tuning_state_bytes``, those of full fine-tuning.
 """

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from framework.errors import UserError
 from framework.plugins.lora.baselines import baseline_probabilities
-from framework.plugins.lora.classification import PREDICTIONS_FILE
+from framework.plugins.lora.class_evaluation import PREDICTIONS_FILE
 from framework.plugins.lora.options import LabelledDataOptions, LoraOptions
 from framework.plugins.lora.scores import paired_difference, score
 from framework.plugins.lora.splits import Fold, leakage

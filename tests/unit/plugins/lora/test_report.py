@@ -84,6 +84,23 @@ def written_page(folder: Path, result: Mapping[str, Any], title: str = "A title"
     return next(path for path in write_report(folder, title, result) if path.suffix == ".html").read_text()
 
 
+def test_an_ensemble_is_called_one_and_its_model_stands_beside_it(tmp_path: Path) -> None:
+    """Nobody may take its score for the model's."""
+    result = result_of()
+    alone = {**result["baselines"]["majority"], "differences": {}}
+    result |= {"ensemble": {"with": ["tfidf_logistic_regression"], "model_weight": 0.25}, "model_alone": alone}
+    said = (
+        "An ensemble: class probabilities are 25% the model's, the rest those of TF-IDF + logistic regression fitted to the same "
+        f"training rows. The model alone has {alone['accuracy']:.1%}"
+    )
+    table = format_table(result)
+    for text in (table, " ".join(Texts(written_page(tmp_path, result)).texts)):
+        assert said in text
+        assert "On the same examples the ensemble is" in text
+        assert 0 < text.index("the ensemble ") < text.index("this model alone")
+    assert "ensemble" not in format_table(result_of())
+
+
 class Texts(HTMLParser):
     """What a reader sees, and that every tag which was opened is closed."""
 

@@ -160,7 +160,6 @@ class _Bench:
             *cell.overrides,
             "--nproc",
             str(cell.ranks),
-            "--start-over",
         ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         steps = read_json_lines(run_dir.metrics)[WARMUP_STEPS:]

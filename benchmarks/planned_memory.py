@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -175,9 +176,10 @@ class _Bench:
     def measure(self, cell: Cell, base: dict[str, Any] | None) -> dict[str, Any]:
         """The line of one cell; without ``base`` that of the libraries alone."""
         run_dir = RunDir(self._folder / "run")
+        shutil.rmtree(run_dir.path, ignore_errors=True)  # of the cell before
         began = time.monotonic()
         outcome = subprocess.run(
-            [*_ZEROSTREAM, "train", str(self._config), *cell.overrides, "--nproc", str(cell.ranks), "--start-over"],
+            [*_ZEROSTREAM, "train", str(self._config), *cell.overrides, "--nproc", str(cell.ranks)],
             env={**os.environ, **MALLOC_SETTINGS},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

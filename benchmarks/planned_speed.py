@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -151,6 +152,7 @@ class _Bench:
     def measure(self, cell: Cell) -> dict[str, Any]:
         """The throughput line of one run: medians of its steps after the first few."""
         run_dir = RunDir(self._folder / "run")
+        shutil.rmtree(run_dir.path, ignore_errors=True)  # of the cell before
         command = [
             *_ZEROSTREAM,
             "train",
@@ -158,7 +160,6 @@ class _Bench:
             *cell.overrides,
             "--nproc",
             str(cell.ranks),
-            "--start-over",
         ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         steps = read_json_lines(run_dir.metrics)[WARMUP_STEPS:]

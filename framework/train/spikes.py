@@ -29,7 +29,8 @@ class SpikeDetector:
     level (a Hampel filter that only looks back: Pearson 2002, IEEE Trans. Control Systems Technology 10(1)): neither moves
     with the spikes that it is to find, and the loss may fall as it does in a warm-up. The usual limit of 3.5 (Iglewicz &
     Hoaglin 1993, How to Detect and Handle Outliers) is for samples that are looked at once. Seven undisturbed runs of 400 to
-    1,850 steps never came above 4.9; half a nat more in the quickstart's run scores 9 and above from its step 120 on.
+    1,850 steps never came above 4.9; half a nat more scores 9 and above from step 120 on in a quickstart of 8 sequences a
+    step. A step of fewer is noisier, and hides as much.
 
     Args:
         window: the deviation is that of so many losses; a quarter of them must be there before anything is judged.

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from framework.durable import is_locked
+from framework.durable import is_locked, write_durably
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
 from framework.run_dir import RunDir
 from launch.rendezvous import (
@@ -229,6 +229,9 @@ def main(arguments: Sequence[str]) -> int:
         code = EXIT_FAILED if error.exit_code == EXIT_REFUSED else error.exit_code
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    if node is not None and node.number == 0:
+        with suppress(ZerostreamError):  # then srun's own code has to do
+            write_durably(job_dir.exit_code(start.job_id, start.restart), str(code).encode())
     if node is not None and node.number == 0 and node.batch.has_gone:
         decide_in_its_place(node, code)
     return code

@@ -54,6 +54,7 @@ class Meeting:
         self.address, self.port = address, port
         self._store, self._node, self._names, self._seconds = store, node, tuple(names), seconds
         self._link = link
+        store.set(f"here/{node}", "1")
 
     def __enter__(self) -> Meeting:
         return self
@@ -71,7 +72,7 @@ class Meeting:
         profile = job.profile
         probe = None
         if self._node:
-            port = int(self._read("link", profile.health_timeout_seconds))
+            port = int(self._read("link", self._seconds))
             probe = self._in_turn(
                 lambda: health.measure_link(self.address, port, profile.health_timeout_seconds),
                 profile.health_timeout_seconds / 2,
@@ -88,7 +89,7 @@ class Meeting:
         )
         self._store.set(f"health/{self._node}", json.dumps(report))
         if self._node:
-            return self._read("verdict", 2 * profile.health_timeout_seconds) == "healthy"
+            return self._read("verdict", self._seconds + 2 * profile.health_timeout_seconds) == "healthy"
         reports = self._collect_reports(profile.health_timeout_seconds)
         for number, each in enumerate(reports):
             health.save(job_dir.health(start.job_id, start.restart, number), each)
@@ -157,18 +158,24 @@ class Meeting:
         return found
 
     def _collect_reports(self, seconds: float) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + seconds * 1.5
-        reports: dict[int, dict[str, Any]] = {}
-        while len(reports) < len(self._names) and time.monotonic() < deadline:
-            for number in range(len(self._names)):
-                if number not in reports and self._store.check([f"health/{number}"]):
-                    reports[number] = json.loads(self._store.get(f"health/{number}"))
-            time.sleep(0.02)
-        missing = [number for number in range(len(self._names)) if number not in reports]
-        return [
-            health.missing_report(self._names[number], seconds) if number in missing else reports[number]
-            for number in range(len(self._names))
-        ]
+        """Of all nodes. First they have to arrive, which may take them long: their file system has to show them Python first."""
+        self._wait_for_all("here", self._seconds)
+        self._wait_for_all("health", 1.5 * seconds)
+        reports = []
+        for number, name in enumerate(self._names):
+            if self._store.check([f"health/{number}"]):
+                reports.append(json.loads(self._store.get(f"health/{number}")))
+            elif self._store.check([f"here/{number}"]):
+                reports.append(health.missing_report(name, "did not report", seconds))
+            else:
+                reports.append(health.missing_report(name, "did not arrive", self._seconds))
+        return reports
+
+    def _wait_for_all(self, key: str, seconds: float) -> None:
+        with suppress(RuntimeError):  # who is missing is found out afterwards
+            keys = [f"{key}/{number}" for number in range(len(self._names)) if number or key != "here"]
+            if keys:
+                self._store.wait(keys, timedelta(seconds=seconds))
 
     def _in_turn(
         self, measure: Callable[[], tuple[float, float]], patience_seconds: float

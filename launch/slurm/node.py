@@ -141,14 +141,22 @@ class Node:
         return meeting
 
     def _wait_for_older_start(self) -> None:
-        """SLURM may have lost a node whose ranks live on; they end when they see that a newer start was announced."""
+        """SLURM may have lost a node whose ranks live on; they end when they see that a newer start was announced.
+
+        Raises:
+            RendezvousError: they have not ended in time. Ranks would refuse the run, and that it is refused is final.
+        """
         lock = RunDir(self.job_dir.run).lock
-        deadline = time.monotonic() + self.job.profile.rendezvous_timeout_seconds
-        told = False
-        while is_locked(lock) and time.monotonic() < deadline:
-            if not told:
-                self.say(f"waiting for an older start of this run to end: it holds {lock}")
-                told = True
+        seconds = self.job.profile.rendezvous_timeout_seconds
+        deadline = time.monotonic() + seconds
+        if is_locked(lock):
+            self.say(f"waiting for an older start of this run to end: it holds {lock}")
+        while is_locked(lock):
+            if time.monotonic() >= deadline:
+                raise RendezvousError(
+                    f"another start of this run still holds {lock} after {seconds} s",
+                    fix="look for its processes on the nodes of earlier starts, and end them",
+                )
             time.sleep(0.5)
 
     def _run_ranks(self, meeting: Meeting) -> int:

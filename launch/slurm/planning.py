@@ -326,14 +326,18 @@ def _refuse_live_run(run_dir: Path) -> None:
     if not job_dir.job.exists():
         return
     before = job_dir.read()
-    if before.job_id is None:
-        return
-    seen = scheduler.read_job(before.job_id)
-    if seen is not None and seen.state not in _OVER:
-        raise RunDirError(
-            f"this run is already job {before.job_id} ({seen.state.lower()})",
-            fix=f"see it with `zerostream status {run_dir}`, or end it with `zerostream cancel {run_dir}` first",
-        )
+    tasks = [JobDir(run_dir).task(number) for number in range(len(before.tasks or ()))]
+    known = [
+        before,
+        *(task.read() for task in tasks if task.job.exists()),
+    ]  # a task may have a follow-up job of its own
+    for job_id in dict.fromkeys(job.job_id.partition("_")[0] for job in known if job.job_id is not None):
+        for seen in scheduler.read_jobs(job_id):
+            if seen.state not in _OVER:
+                raise RunDirError(
+                    f"this run is already job {job_id} ({seen.state.lower()})",
+                    fix=f"see it with `zerostream status {run_dir}`, or end it with `zerostream cancel {run_dir}` first",
+                )
 
 
 def task_job(job: Job, run_dir: Path, number: int) -> Job:

@@ -168,16 +168,27 @@ def read_job(job_id: str) -> JobFacts | None:
     Raises:
         SchedulerError: the controller does not answer.
     """
+    jobs = read_jobs(job_id)
+    return jobs[0] if jobs else None
+
+
+def read_jobs(job_id: str) -> list[JobFacts]:
+    """As ``read_job``, for each task of an array.
+
+    Raises:
+        SchedulerError: the controller does not answer.
+    """
     try:
         text = call("scontrol", "show", "job", "--oneliner", job_id)
     except SchedulerError as error:
         if "Invalid job id" in error.cause:
-            return None
+            return []
         raise
-    lines = text.strip().splitlines()
-    if not lines:
-        return None
-    fields = dict(_FIELD.findall(lines[0]))
+    return [_facts(line) for line in text.splitlines() if "JobState=" in line]
+
+
+def _facts(line: str) -> JobFacts:
+    fields = dict(_FIELD.findall(line))
     return JobFacts(
         state=fields.get("JobState", ""),
         reason=_known(fields.get("Reason", "")),

@@ -61,6 +61,8 @@ class Partition:
     """None if there is no limit."""
     time_limit: str
     nodes: tuple[Node, ...]
+    default_time: str | None = None
+    """Of a job that names none; None if the site gives no default."""
 
 
 @dataclass(frozen=True)
@@ -149,16 +151,17 @@ def read_partitions() -> dict[str, Partition]:
         SchedulerError: as ``call``.
     """
     found: dict[str, Partition] = {}
-    for line in call("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t").splitlines():
+    for line in call("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t|%L").splitlines():
         fields = [field.strip() for field in line.split("|")]
-        if len(fields) != 10:
+        if len(fields) < 10:
             continue
-        name, starred, up, limit, node, address, memory, cpus, gres, state = fields
+        name, starred, up, limit, node, address, memory, cpus, gres, state, *others = fields
+        default_time = others[0] if others and others[0] not in ("n/a", "infinite", "") else None
         added = Node(node, address, _number(cpus), _number(memory), gres, state)
         before = found.get(name)
         nodes = (*before.nodes, added) if before else (added,)
         seconds = None if limit in ("infinite", "n/a") else time_limit_seconds(limit)
-        found[name] = Partition(name, starred.endswith("*"), up == "up", seconds, limit, nodes)
+        found[name] = Partition(name, starred.endswith("*"), up == "up", seconds, limit, nodes, default_time)
     return found
 
 

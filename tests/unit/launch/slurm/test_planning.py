@@ -63,6 +63,13 @@ def test_what_the_profile_leaves_open_slurm_answers(slurm: Path, ask: Ask) -> No
     assert not plan.run_dir.exists()
 
 
+def test_the_partitions_default_time_comes_before_its_limit(slurm: Path, ask: Ask, commands: Commands) -> None:
+    commands({"sinfo": ("batch|batch*|up|1:00:00|n1|127.0.0.1|4000|2|(null)|idle|30:00\n", "", 0)})
+    assert plan_job(ask()).job.time_limit == "30:00"
+    assert plan_job(ask("time_limit: '40:00'")).job.time_limit == "40:00"
+    assert plan_job(ask("time_limit: '40:00'", time_limit="50:00")).job.time_limit == "50:00"
+
+
 @pytest.mark.parametrize(
     ("profile", "cpus"),
     [

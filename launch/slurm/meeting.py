@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _AGREE_SECONDS = 20.0  # what a failing agent takes to end its ranks, and more
 _SEVERITY = (EXIT_REFUSED, EXIT_FAILED, EXIT_PREEMPTED, EXIT_FINISHED)
 _PREFIX = "nodes"
+_POLL_SECONDS = 0.05
 
 
 class Meeting:
@@ -83,7 +84,7 @@ class Meeting:
             self._names[self._node],
             job_dir.run,
             profile.scratch,
-            job.ranks_per_node if profile.gpus_per_node else 0,
+            job.ranks_per_node if profile.has_gpus else 0,
             probe,
             profile.minimum_megabytes_per_second,
         )
@@ -172,10 +173,18 @@ class Meeting:
         return reports
 
     def _wait_for_all(self, key: str, seconds: float) -> None:
-        with suppress(RuntimeError):  # who is missing is found out afterwards
-            keys = [f"{key}/{number}" for number in range(len(self._names)) if number or key != "here"]
-            if keys:
-                self._store.wait(keys, timedelta(seconds=seconds))
+        self._poll(
+            [f"{key}/{number}" for number in range(len(self._names))], seconds
+        )  # who is missing is found out afterwards
+
+    def _poll(self, keys: list[str], seconds: float) -> bool:
+        """Whether all keys are there in time. The store's own wait would keep Python from hearing of signals."""
+        deadline = time.monotonic() + seconds
+        while not self._store.check(keys):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
 
     def _in_turn(
         self, measure: Callable[[], tuple[float, float]], patience_seconds: float
@@ -194,15 +203,17 @@ class Meeting:
         return wait_and_measure
 
     def _read(self, key: str, seconds: float) -> str:
+        reason = ""
         try:
-            self._store.wait([key], timedelta(seconds=seconds))
-            return self._store.get(key).decode()
-        except RuntimeError as error:
-            raise RendezvousError(
-                f"node {self._names[self._node]} heard nothing from host {self._names[0]} port {self.port} for {seconds:.0f} s "
-                f"(waiting for {key!r}: {str(error).splitlines()[0]})",
-                fix="read the first node's log in this folder: it says what it was doing",
-            ) from None
+            if self._poll([key], seconds):
+                return self._store.get(key).decode()
+        except RuntimeError as error:  # its agent is gone
+            reason = f": {str(error).splitlines()[0]}"
+        raise RendezvousError(
+            f"node {self._names[self._node]} heard nothing of {key!r} from host {self._names[0]} port {self.port} within "
+            f"{seconds:.0f} s{reason}",
+            fix="read the first node's log in this folder: it says what it was doing",
+        )
 
 
 def open_meeting(path: Path, endpoint: Endpoint, names: Sequence[str], seconds: float) -> Meeting:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,9 +74,10 @@ class Node:
         with ExitStack() as stack:
             meeting = stack.enter_context(self._meet())
             if not meeting.check_health(self.job, self.job_dir, self.start, self.say):
-                return EXIT_FAILED
+                return meeting.agree(EXIT_FAILED)
             if self.number == 0:
                 self._wait_for_older_start()
+                shutil.rmtree(RunDir(self.job_dir.run).stacks(0).parent, ignore_errors=True)  # of an earlier start
             meeting.wait_for_go()
             code = self._run_ranks(meeting)
             agreed = meeting.agree(code)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from framework.errors import ZerostreamError
+from framework.errors import EXIT_FAILED, ZerostreamError
 from launch.slurm import scheduler
 from launch.slurm.context import Start, this_start
 from launch.slurm.decision import Action, Decision, Facts, decide, has_ended, starts_in_vain
@@ -220,6 +220,13 @@ def _only_one(job_dir: JobDir) -> Iterator[None]:
         os.close(descriptor)
 
 
+def code_of_ranks(job_dir: JobDir, start: Start, of_srun: int) -> int:
+    """What the agents agreed on. srun's own code is the largest of any task's, 0 after a lost node (seen with SLURM 22.05)."""
+    with suppress(OSError, ValueError):
+        return int(job_dir.exit_code(start.job_id, start.restart).read_text(encoding="utf-8"))
+    return of_srun or EXIT_FAILED
+
+
 def main(arguments: Sequence[str]) -> int:
     """``python -m launch.slurm.afterwards RUN_DIR --exit-code N``"""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2):
@@ -229,7 +236,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--exit-code", type=int, required=True)
     options = parser.parse_args(arguments)
     try:
-        decision = conclude(JobDir(options.run_dir), this_start(), options.exit_code)
+        job_dir, start = JobDir(options.run_dir), this_start()
+        decision = conclude(job_dir, start, code_of_ranks(job_dir, start, options.exit_code))
     except ZerostreamError as error:
         print(f"zerostream: {error}", file=sys.stderr, flush=True)
         return error.exit_code

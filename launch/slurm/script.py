@@ -160,14 +160,15 @@ def _body(job: Job) -> str:
         (
             f'known=$({here} -m launch.slurm.start "$run")',
             "code=$?",
+            f"if ((code == {EXIT_NOT_WANTED})); then",
+            '    exit "$code"',
+            "fi",
             "if ((code == 0)); then",
             '    eval "$known"',
             f'    {" ".join(srun)} {python} -m launch.slurm.node "$run"',
             "    code=$?",
             "fi",
-            f"if ((code != {EXIT_NOT_WANTED})); then",
-            f'    {here} -m launch.slurm.afterwards "$run" --exit-code "$code"',
-            "fi",
+            f'{here} -m launch.slurm.afterwards "$run" --exit-code "$code"',
             'exit "$code"',
         )
     )

@@ -2,6 +2,7 @@
 
     python -m benchmarks.planned_memory --append benchmarks/results/planned_memory_cpu.jsonl --minutes 5
     python -m benchmarks.planned_memory --report benchmarks/results/planned_memory_cpu.jsonl
+    python -m benchmarks.planned_memory --replan FILE     what is measured stays; planned anew, when the planner has changed
 
 Each cell is `zerostream train` as anybody starts it: two models, ZeRO 0 to 3, one, two and four ranks, with and without
 recomputed activations, some of them with offload or in bf16. Cells whose line is in the file already are not run again, and none
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,13 @@ def main() -> None:
     parser.add_argument("--append", type=Path, help="keep the lines in this file, and run only what it lacks")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no cell after so long (default 60)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="show the lines of this file, and run nothing")
+    parser.add_argument("--replan", type=Path, metavar="FILE", help="plan the cells of this file anew, and run nothing")
     arguments = parser.parse_args()
     if arguments.report:
         report(read_json_lines(arguments.report))
+        return
+    if arguments.replan:
+        replan(arguments.replan)
         return
     ends = time.monotonic() + 60 * arguments.minutes
     known = {
@@ -160,6 +165,42 @@ def report(lines: Sequence[dict[str, Any]]) -> None:
     )
 
 
+def replan(path: Path) -> None:
+    """Rewrites the plans of a file's lines, with the planner as it is now."""
+    lines = read_json_lines(path)
+    base = {_key(line): line["measured_peak_bytes"] for line in lines}
+    with tempfile.TemporaryDirectory(prefix="planned-memory-") as folder:
+        config = _write_config(Path(folder))
+        for line in lines:
+            cell = Cell(**line["cell"])
+            if cell.model in _MODELS:
+                of_base = base[_key({"cell": asdict(cell.base)})]
+                line |= plan_cell(config, cell, of_base, line["measured_peak_bytes"])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    report(lines)
+
+
+def plan_cell(config: Path, cell: Cell, base_bytes: int, measured: int) -> dict[str, Any]:
+    """The plan of one cell, and how far off it is."""
+    device = device_named("cpu").model_copy(update={"base_bytes": base_bytes})
+    plan = plan_memory(load_config(config, cell.overrides), cell.ranks, 1, device)
+    return {
+        "predicted_peak_bytes": plan.peak_bytes,
+        "error": round(plan.peak_bytes / measured - 1, 4),
+        "moment": plan.moment,
+        "parts": dict(plan.parts),
+        "parameters": plan.parameters,
+        "model_state_bytes": plan.model_state_bytes,
+        "zero_formula_bytes": plan.zero_formula_bytes,
+    }
+
+
+def _write_config(folder: Path) -> Path:
+    path = folder / "planned_memory.yaml"
+    path.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
+    return path
+
+
 class _Bench:
     """Prepares the text once, and runs cells.
 
@@ -169,8 +210,7 @@ class _Bench:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._config = folder / "planned_memory.yaml"
-        self._config.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
+        self._config = _write_config(folder)
         subprocess.run([*_ZEROSTREAM, "prepare", str(self._config)], check=True, stdout=sys.stderr)
 
     def measure(self, cell: Cell, base: dict[str, Any] | None) -> dict[str, Any]:
@@ -197,25 +237,12 @@ class _Bench:
             "malloc": MALLOC_SETTINGS,
         }
         if base is not None:
-            line |= self._plan(cell, base["measured_peak_bytes"], measured)
+            line |= plan_cell(self._config, cell, base["measured_peak_bytes"], measured)
         return {**line, "environment": environment}
-
-    def _plan(self, cell: Cell, base_bytes: int, measured: int) -> dict[str, Any]:
-        device = device_named("cpu").model_copy(update={"base_bytes": base_bytes})
-        plan = plan_memory(load_config(self._config, cell.overrides), cell.ranks, 1, device)
-        return {
-            "predicted_peak_bytes": plan.peak_bytes,
-            "error": round(plan.peak_bytes / measured - 1, 4),
-            "moment": plan.moment,
-            "parts": dict(plan.parts),
-            "parameters": plan.parameters,
-            "model_state_bytes": plan.model_state_bytes,
-            "zero_formula_bytes": plan.zero_formula_bytes,
-        }
 
 
 def _key(line: dict[str, Any]) -> str:
-    return json.dumps(asdict(replace(Cell(**line["cell"]))), sort_keys=True)
+    return json.dumps(line["cell"], sort_keys=True)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 
 A step has a few moments at which memory can be at its peak; each is a sum of parts, and the largest one is the plan:
 
-    loss             states + gradients of the micro-steps before + all activations + logits
+    end of forward   states + gradients of the micro-steps before + all activations + what weights arrived in (ZeRO-3)
+    loss             the same, with logits in place of that
     last block       the same without logits, with one block's gradients of activations (and its activations, when recomputed)
     first block      states + all gradients on their way + one block
-    exchange         states + all gradients + what is copied to exchange them
+    exchange         states + gradients + what is copied to exchange them, when a first bucket is full and at the end
     optimizer step   states + this rank's gradients
 """
 
@@ -131,10 +132,21 @@ def _moments(
     # The first block's own gradients are what its backward pass is about to give.
     still_to_come = (4 if config.engine.precision == "fp32" else 2) * shape.layer_parameters
     flowing: Bytes = {part: max(0, count - still_to_come) for part, count in states.flowing.items()}
-    return {
+    moments = {
+        "end of forward": add(states.always, states.gathered, states.gathering, before, kept),
         "loss": add(states.always, states.gathered, before, kept, {"logits": activations.logits_bytes}),
         "last block": add(states.always, states.gathered, before, kept, block),
         "first block": add(states.always, flowing, one_block),
-        "exchange": add(states.always, states.flowing, states.reducing),
         "optimizer step": add(states.always, states.stepping),
     }
+    for number, (done, exchanged) in enumerate(states.exchanges, start=1):
+        left = 1 - done
+        name = "exchange" if len(states.exchanges) == 1 else f"exchange {number}"
+        moments[name] = add(states.always, exchanged, _scaled(states.gathered, left), _scaled(kept, left))
+        if left > 0:
+            moments[name] = add(moments[name], block)
+    return moments
+
+
+def _scaled(parts: Bytes, factor: float) -> Bytes:
+    return {part: int(count * factor) for part, count in parts.items()}

@@ -49,19 +49,20 @@ class States:
         host: the same, in host memory, for offload.
         before: what a micro-step finds of the step's gradients, when it is not the first.
         flowing: what has become of the gradients when the backward pass has come to its end.
-        reducing: beside it, while they are exchanged.
+        exchanges: while they are exchanged, in place of ``flowing``, and how much of the backward pass is done by then.
         stepping: in the optimizer's step, in place of ``flowing``.
         gathered: whole weights that stage 3 has in hand while it computes.
-        bucket_bytes: that one bucket can take.
+        gathering: beside them in the forward pass, the buffer that they arrived in.
     """
 
     always: Bytes
     host: Bytes = field(default_factory=dict)
     before: Bytes = field(default_factory=dict)
     flowing: Bytes = field(default_factory=dict)
-    reducing: Bytes = field(default_factory=dict)
+    exchanges: tuple[tuple[float, Bytes], ...] = ()
     stepping: Bytes = field(default_factory=dict)
     gathered: Bytes = field(default_factory=dict)
+    gathering: Bytes = field(default_factory=dict)
 
 
 def add(*all_bytes: Mapping[Part, int]) -> Bytes:
@@ -111,7 +112,7 @@ def _reference(shape: ModelShape, low: int) -> States:
         always={"parameters": 4 * count, "optimizer": 8 * count},
         before={"gradients": 4 * count},
         flowing={"gradients": 4 * count},
-        reducing={"communication": 4 * count},
+        exchanges=((1.0, {"gradients": 4 * count, "communication": 4 * count}),),
         stepping={"gradients": 4 * count},
         gathered=copies,
     )
@@ -129,7 +130,7 @@ def _stage_0(shape: ModelShape, low: int) -> States:
         always=always,
         before=gradients,
         flowing=gradients,
-        reducing={"communication": low * count},
+        exchanges=((1.0, add(gradients, {"communication": low * count})),),
         stepping=stepping,
     )
 
@@ -141,7 +142,7 @@ def _stage_1_bf16(shape: ModelShape, ranks: int) -> States:
         always={"parameters": 2 * count, "master": 4 * share, "optimizer": 8 * share, "gradients": 4 * count},
         before={"gradients": 2 * count},
         flowing={"gradients": 2 * count},
-        reducing={"communication": 4 * count},
+        exchanges=((1.0, {"gradients": 2 * count, "communication": 4 * count}),),
         stepping={"gradients": 2 * count},
     )
 
@@ -149,7 +150,6 @@ def _stage_1_bf16(shape: ModelShape, ranks: int) -> States:
 def _stages_1_and_2(config: Config, shape: ModelShape, ranks: int, low: int, on_host: bool) -> States:
     engine, count = config.engine, shape.parameters
     share = -(-count // ranks)
-    bucket = low * min(BUCKET_ELEMENTS, count)
     optimized: Bytes = {"master": 4 * share, "optimizer": 8 * share}
     partition: Bytes = {"gradients": 4 * share}
     always: Bytes = {"parameters": low * count}
@@ -159,15 +159,23 @@ def _stages_1_and_2(config: Config, shape: ModelShape, ranks: int, low: int, on_
         always["communication"] = low * shape.largest_parameter
     else:
         always |= optimized
-    # On a GPU both buckets are there whole; on a CPU what was written to: the second only when the first was full.
-    buckets = low * min(2 * BUCKET_ELEMENTS, count) if on_host else 2 * low * BUCKET_ELEMENTS
     whole: Bytes = {"gradients": low * count}
+    own = partition if engine.zero_stage == 2 else {}
+
+    def exchanging(filled: int, copied: int) -> Bytes:
+        """On a GPU both buckets are there whole; on a CPU what was written to: the second only when the first was full."""
+        buckets = low * (filled if on_host else 2 * BUCKET_ELEMENTS)
+        return add(own, {"communication": buckets + low * copied})
+
+    first = min(BUCKET_ELEMENTS, count)
+    both = min(2 * BUCKET_ELEMENTS, count)
+    last = BUCKET_ELEMENTS if count > 2 * BUCKET_ELEMENTS else count - first or count
     return States(
         always=always,
         host=host,
         before=whole if engine.zero_stage == 1 else partition,
-        flowing=add({"communication": buckets}, partition if engine.zero_stage == 2 else {}),
-        reducing={"communication": bucket},
+        flowing=exchanging(both, 0),
+        exchanges=((first / count, exchanging(first, first)), (1.0, exchanging(both, last))),
         stepping={"gradients": 8 * share if low == 4 else 4 * share},
     )
 
@@ -190,10 +198,12 @@ def _stage_3(config: Config, shape: ModelShape, ranks: int, low: int, on_host: b
     else:
         always = add(always, optimized, gradients)
     gathered: Bytes = {"communication": low * min(_LIVE_ELEMENTS, count)} if ranks > 1 else {}
+    first = min(BUCKET_ELEMENTS, count)
     copies = 2 if on_host and ranks > 1 else 1  # gloo scatters a copy of its own
     return States(
         always=always,
         host=host,
-        reducing={"communication": copies * low * min(BUCKET_ELEMENTS, count)},
+        exchanges=((first / count, {"communication": copies * low * first}),),
         gathered=gathered,
+        gathering={"communication": low * first} if ranks > 1 else {},
     )

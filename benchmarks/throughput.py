@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records import add_output, new_record, publish, summary
-from benchmarks.training_runs import Cell, Outcome, prepare_corpus, run_cell
+from benchmarks.training_runs import Cell, Outcome, config_of, prepare_corpus, run_cell
 
 _GRID: dict[str, tuple[str, type]] = {
     "preset": ("preset", str),
@@ -65,7 +65,7 @@ def main() -> None:
                 steps=arguments.steps,
                 profiled_steps=arguments.profiled,
             )
-            publish(record_of("throughput", cell, outcome, arguments), arguments.append)
+            publish(record_of(cell, config_of(cell, config), outcome, arguments), arguments.append)
 
 
 def add_measured_steps(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +88,7 @@ def cells_of(arguments: argparse.Namespace) -> Iterator[Cell]:
         yield Cell(**dict(zip(fields, values, strict=True)))
 
 
-def record_of(question: str, cell: Cell, outcome: Outcome, arguments: argparse.Namespace) -> dict[str, Any]:
+def record_of(cell: Cell, config: dict[str, Any], outcome: Outcome, arguments: argparse.Namespace) -> dict[str, Any]:
     """The line of one cell."""
     values: dict[str, Any] = {"outcome": outcome.kind}
     if outcome.kind == "measured":
@@ -104,11 +104,11 @@ def record_of(question: str, cell: Cell, outcome: Outcome, arguments: argparse.N
     else:
         values["last_words"] = outcome.last_words
     return new_record(
-        question,
+        "throughput",
         cell.as_json(),
         values,
         ranks=cell.ranks,
-        config={"overrides": cell.overrides()},
+        config=config,
         warmup=arguments.warmup,
         repeats=arguments.steps,
     )

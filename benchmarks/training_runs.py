@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from framework.config import load_config
 from framework.metrics.records import read_json_lines
 from framework.run_dir import RunDir
 
@@ -76,6 +77,12 @@ class Outcome:
     split: Mapping[str, float] | None = None
     result: Mapping[str, Any] | None = None
     last_words: str = ""
+
+
+def config_of(cell: Cell, config: Path) -> dict[str, Any]:
+    """The cell's resolved config, in sections, without the folders of this machine."""
+    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
+    return load_config(config, cell.overrides()).model_dump(mode="json", exclude=left_out)
 
 
 def prepare_corpus(folder: Path) -> Path:

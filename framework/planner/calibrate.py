@@ -105,8 +105,9 @@ def fit(lines: Sequence[Measured], start: Efficiency, names: Sequence[str] = FIT
 
 def read_measured(path: Path, device: Device, devices: Path | None = None) -> list[Measured]:
     """The throughput lines of a file of results: JSON objects with ``config`` (of a run: sections), ``tokens_per_second``, and if
-    they are there ``ranks``, ``nodes`` (else 1) and ``device``, a name of the table, without which it is ``device``. Other lines
-    are passed over.
+    they are there ``ranks``, ``nodes`` (else 1) and ``device``, a name of the table, without which it is ``device``. What
+    ``python -m benchmarks throughput`` writes has the speed under ``values`` and the ranks in its environment. Other lines are
+    passed over.
 
     Raises:
         ConfigError: the file cannot be read, or holds none.
@@ -133,10 +134,13 @@ def read_measured(path: Path, device: Device, devices: Path | None = None) -> li
 
 
 def _measured_of(line: Mapping[str, Any], device: Device, devices: Path | None) -> Measured | None:
-    rate, values = line.get("tokens_per_second"), line.get("config")
+    rate, values = line.get("values", line).get("tokens_per_second"), line.get("config")
+    if isinstance(rate, Mapping):
+        rate = rate.get("median")
     if not isinstance(rate, int | float) or not rate > 0 or not isinstance(values, Mapping):
         return None
-    ranks, nodes = int(line.get("ranks", 1)), int(line.get("nodes", 1))
+    ranks = int(line.get("ranks", line.get("environment", {}).get("world_size", 1)))
+    nodes = int(line.get("nodes", 1))
     try:
         config = build_config(dict(values), origin="config")
         named = line.get("device")

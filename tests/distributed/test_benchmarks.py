@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.records import read_records
+from framework.planner.calibrate import read_measured
+from framework.planner.devices import device_named
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.distributed
@@ -44,6 +46,10 @@ def test_throughput_measures_and_splits_a_step(tmp_path: Path) -> None:
     assert 0 < values["model_flops_utilisation"] < 1
     assert {"forward", "backward", "optimizer", "communication"} <= set(values["split_seconds"])
     assert values["measured_peak_bytes"] > 10**8
+    # The planner is calibrated with such lines.
+    (measured,) = read_measured(file, device_named("cpu"))
+    assert measured.tokens_per_second == values["tokens_per_second"]["median"]
+    assert (measured.ranks_per_node, measured.config.model.context_length) == (2, 32)
 
 
 def test_two_trees_of_one_revision_are_compared(tmp_path: Path) -> None:

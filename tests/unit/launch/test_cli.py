@@ -15,7 +15,7 @@ from framework.config import Config, config_json_schema, load_config
 ROOT = Path(__file__).parents[3]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 HEAVY = ("torch", "transformers", "deepspeed", "datasets", "tensorboard")
-COMMANDS = ("prepare", "train", "generate", "evaluate", "export", "board", "schema")
+COMMANDS = ("prepare", "train", "generate", "evaluate", "export", "board", "plan", "schema")
 
 RunCli = Callable[..., Any]
 

@@ -57,7 +57,7 @@ def main() -> None:
         "--plant", type=float, default=0.0, help="slow B down by this share of a step, to try the comparison"
     )
     add_output(parser)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # overrides may stand behind options
     if Path(arguments.a).is_file() and Path(arguments.b).is_file():
         _compare_files(Path(arguments.a), Path(arguments.b), arguments.smallest_effect)
         return

@@ -91,7 +91,7 @@ peers: venv  ## install the tools that benchmarks compare with, into an environm
 test-slurm: venv  ## install SLURM, start one on this machine, and test what needs it (as root; ten minutes)
 	@slurm/local-cluster install
 	# Most of the time is waiting: several tests at once, each worker with a cluster of its own.
-	$(ON_PATH) $(BIN)/python -m pytest tests/slurm -n 4 --dist worksteal $(PYTEST_ARGS)
+	$(ON_PATH) $(BIN)/python -m pytest tests/slurm -n 2 --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: check
 check: venv  ## lint, formatting, types, floors

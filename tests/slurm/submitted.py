@@ -16,6 +16,7 @@ from pathlib import Path
 from time import sleep
 from typing import Any
 
+import psutil
 import yaml
 
 from framework.config import build_config
@@ -133,6 +134,13 @@ class Bench:
             lock.write("done\n")
 
 
+def _parent_of(pid: int) -> int | None:
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.NoSuchProcess:
+        return None
+
+
 @dataclass(frozen=True)
 class Process:
     """One of a job's processes."""
@@ -209,7 +217,8 @@ class Submitted:
         assert RunDir(self.path).result.exists(), self.report()
 
     def processes(self, word: str) -> list[Process]:
-        """Those of its current job whose command holds a word, node by node."""
+        """Those of its current job whose command holds a word, node by node; not their children, which may be about to become
+        something else."""
         mark = f"SLURM_JOB_ID={self.current_id()}".encode()
         conf = f"SLURM_CONF={self.bench.cluster.environment['SLURM_CONF']}".encode()
         found = []
@@ -222,7 +231,11 @@ class Submitted:
             if mark in environment and conf in environment and word in command:
                 values = dict(item.split(b"=", 1) for item in environment if b"=" in item)
                 found.append(Process(int(entry.name), values.get(b"SLURMD_NODENAME", b"").decode(), command))
-        return sorted(found, key=lambda process: (process.node, process.pid))
+        pids = {process.pid for process in found}
+        return sorted(
+            (process for process in found if _parent_of(process.pid) not in pids),
+            key=lambda process: (process.node, process.pid),
+        )
 
     def problems(self, golden: Path, *, same: str = "bits") -> list[str]:
         """What differs from the golden run, as the judge of the fault matrix sees it; and breaks in TensorBoard's curve."""

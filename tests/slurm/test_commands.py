@@ -55,7 +55,8 @@ def following(run: Submitted, out: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_run_is_seen_cancelled_and_goes_on_with_fewer_nodes(bench: Bench) -> None:
-    run = bench.submit("seen", **of_these_tests(bench))
+    # Slow enough for all that is asked before it is cancelled.
+    run = bench.submit("seen", environment=slow(6, 16, 5.0), **of_these_tests(bench))
     assert ask(bench, "status", run.path)["state"] in ("queued", "starting", "running")
     run.wait_for_step(6)
     report = ask(bench, "status", run.path)

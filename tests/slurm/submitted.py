@@ -217,8 +217,8 @@ class Submitted:
         assert RunDir(self.path).result.exists(), self.report()
 
     def processes(self, word: str) -> list[Process]:
-        """Those of its current job whose command holds a word, node by node; not their children, which may be about to become
-        something else."""
+        """Those of its current job whose command holds a word, node by node; not the children of such a one, which may be about
+        to become something else. Without a word, all."""
         mark = f"SLURM_JOB_ID={self.current_id()}".encode()
         conf = f"SLURM_CONF={self.bench.cluster.environment['SLURM_CONF']}".encode()
         found = []
@@ -233,7 +233,7 @@ class Submitted:
                 found.append(Process(int(entry.name), values.get(b"SLURMD_NODENAME", b"").decode(), command))
         pids = {process.pid for process in found}
         return sorted(
-            (process for process in found if _parent_of(process.pid) not in pids),
+            (process for process in found if not word or _parent_of(process.pid) not in pids),
             key=lambda process: (process.node, process.pid),
         )
 

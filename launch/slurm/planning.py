@@ -182,7 +182,8 @@ def _refuse_unshared(run_dir: Path, profile: Profile) -> None:
         there = ", ".join(map(str, profile.shared))
         raise RunDirError(
             f"run_dir {run_dir} is not below a folder that all nodes share ({there})",
-            fix="set run_dir to a folder below one of them, or add its file system to `shared` in the cluster profile",
+            fix="set run_dir (of `prepare`: data.shards_dir) to a folder below one of them, or add its file system to `shared` "
+            "in the cluster profile",
         )
     missing = [folder for folder in profile.shared if not folder.is_dir()]
     if missing and not any(resolved.is_relative_to(folder.resolve()) for folder in profile.shared if folder.is_dir()):

@@ -47,7 +47,7 @@ def submit_job(job: Job, run_dir: Path, *, config: Path | None = None, depends_o
     with _undone_on_refusal(job_dir, len(job.tasks or ())):
         job_dir.write(waiting)
         with storage_errors(job_dir.path):
-            (job_dir.path / "logs").mkdir(exist_ok=True)
+            job_dir.all_logs.mkdir(exist_ok=True)
             if not job.follow_up:
                 job_dir.cancel_request.unlink(missing_ok=True)
                 _take_snapshot(job_dir, config)
@@ -90,7 +90,7 @@ def _write_task(job_dir: JobDir, job: Job, number: int) -> None:
     task = job_dir.task(number)
     task.write(task_job(job, job_dir.run, number))
     task.cancel_request.unlink(missing_ok=True)
-    (task.path / "logs").mkdir(exist_ok=True)
+    task.all_logs.mkdir(exist_ok=True)
     for mine, its in ((job_dir.config, task.config), (job_dir.code, task.code)):
         if mine.exists() and not its.is_symlink():
             its.symlink_to(mine)

@@ -213,6 +213,18 @@ def test_the_module_ignores_the_signals_of_its_own_requeue(run: JobDir, commands
     assert "SLURM has put it back" in done.stderr
 
 
+def test_starts_that_could_not_write_that_they_began_end_as_well(run: JobDir, commands: Commands) -> None:
+    # A full disk: nothing is added to the history, and a checkpoint is there from before.
+    checkpoint(run.run, 5)
+    for restart, action in ((1, "requeue"), (2, "requeue"), (3, "give_up")):
+        before = (run.path / "history.jsonl").read_bytes()
+        commands({"scontrol": show("RUNNING", restarts=restart), "sinfo": (SINFO, "", 0)})
+        decision = conclude(run, Start("12", restart), EXIT_FAILED)
+        assert decision is not None
+        assert decision.action == action, restart
+        (run.path / "history.jsonl").write_bytes(before)
+
+
 @pytest.mark.parametrize(
     ("file", "of_srun", "code"),
     [

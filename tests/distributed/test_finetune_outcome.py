@@ -45,7 +45,8 @@ def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     def job(name: str, *more: str) -> list[str]:
         return [config, f"run_dir={folder / name}", *sizes, "engine.kind=reference", *more]
 
-    prompts = ["plugins.lora.task=causal_lm", f"plugins.lora.prompts.path={folder / 'rows.jsonl'}"]
+    reads_no_data = "plugins.lora.data={}"
+    prompts = ["plugins.lora.task=causal_lm", reads_no_data, f"plugins.lora.prompts.path={folder / 'rows.jsonl'}"]
     jobs = {
         "base": [
             str(tiny_config),

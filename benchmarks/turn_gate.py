@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+GIVER = "ZEROSTREAM_TURNS_PID"
+"""Names the process that gives turns: a side must not outlive it, and torchrun's ranks are not its children."""
+_LOOK_SECONDS = 2.0
+
+
+def _lives(pid: str | None) -> bool:
+    return pid is None or Path("/proc", pid).exists() or not Path("/proc/self").exists()
 
 
 class TurnGate:
@@ -33,7 +43,10 @@ class TurnGate:
         self._began = (0.0, 0.0)
 
     def begin_turn(self) -> None:
-        """Waits until it is this process's turn, and starts the clock."""
+        """Waits until it is this process's turn, and starts the clock. Ends the process if nobody is left to give turns."""
+        while not select.select([self._go], [], [], _LOOK_SECONDS)[0]:
+            if not _lives(os.environ.get(GIVER)):
+                os._exit(1)
         os.read(self._go, 1)
         self._began = time.perf_counter(), time.process_time()
 

@@ -20,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from benchmarks.turn_gate import GIVER
+
 _PLUGIN = """
 from pydantic import BaseModel
 from framework.plugins.interface import Plugin
@@ -80,7 +82,7 @@ class Side:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **(environment or {})},
+                env={**os.environ, **(environment or {}), GIVER: str(os.getpid())},
                 cwd=directory,
                 start_new_session=True,
             )

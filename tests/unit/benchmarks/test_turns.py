@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.turn_gate import GIVER
 from benchmarks.turns import Side, SideError, interleave, rate
 from tests.conftest import ROOT
 
@@ -41,6 +44,21 @@ def test_sides_work_in_their_turns_alone(tmp_path: Path) -> None:
     assert log.read_text() == "aabb" + "aaabbb" + "bbbaaa"
     assert [turn["tokens"] for turn in turns["a"]] == [50, 80]
     assert all(0 < turn["seconds"] < 60 and turn["cpu_seconds"] >= 0 for turn in turns["a"] + turns["b"])
+
+
+def test_a_side_does_not_outlive_who_gives_turns(tmp_path: Path) -> None:
+    giver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    folder = tmp_path / "side"
+    folder.mkdir()
+    for name in ("go", "answers"):
+        os.mkfifo(folder / name)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), GIVER: str(giver.pid)}
+    side = subprocess.Popen([sys.executable, "-c", SIDE, str(folder), str(tmp_path / "log"), "a"], env=environment)
+    with pytest.raises(subprocess.TimeoutExpired):  # as long as the giver lives, it waits
+        side.wait(timeout=4)
+    giver.kill()
+    giver.wait()
+    assert side.wait(timeout=60) == 1
 
 
 def test_a_side_that_ends_says_why(tmp_path: Path) -> None:

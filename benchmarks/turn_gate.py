@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-
 GIVER = "ZEROSTREAM_TURNS_PID"
 """Names the process that gives turns: a side must not outlive it, and torchrun's ranks are not its children."""
 _LOOK_SECONDS = 2.0

@@ -175,6 +175,7 @@ class _HandOn:
 
         self._this_process = psutil.Process()
         self._on_signal = on_signal
+        self._in_hand: set[int] = set()
         self.handed_on: set[int] = set()
 
     def __enter__(self) -> None:
@@ -187,8 +188,17 @@ class _HandOn:
             signal.signal(number, signal.SIG_IGN)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        self._on_signal(number)
-        children = self._this_process.children()
+        if number in self._in_hand:  # a storm of signals would nest without end
+            return
+        self._in_hand.add(number)
+        try:
+            self._on_signal(number)
+            self._tell_ranks(number)
+        finally:
+            self._in_hand.discard(number)
+
+    def _tell_ranks(self, number: int) -> None:
+        children = _children_of(self._this_process)
         for child in children:
             if _RANK_MODULE in " ".join(_command_of(child)):
                 self.handed_on.add(number)
@@ -197,6 +207,23 @@ class _HandOn:
         # All ranks may have ended, whether the agent has noticed that or not: then there is nothing to stop any more.
         if not children and _page_faults_of_the_dead() == self._faults_before:
             raise _StoppedBeforeRanksError
+
+
+def _children_of(this_process: psutil.Process) -> list[psutil.Process]:
+    """Children of this process, those that have ended and are not yet reaped among them; psutil alone would read all of /proc."""
+    import psutil
+
+    lists = list(Path("/proc/self/task").glob("*/children"))
+    if not lists:
+        found: list[psutil.Process] = this_process.children()
+        return found
+    children = []
+    for path in lists:
+        with suppress(OSError):  # a thread that has just ended
+            for number in path.read_text().split():
+                with suppress(psutil.Error):
+                    children.append(psutil.Process(int(number)))
+    return children
 
 
 def _page_faults_of_the_dead() -> int:

@@ -5,6 +5,7 @@ A port derived from a job's number, as is common, may be taken by anybody; this 
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import socket
 import time
@@ -108,6 +109,14 @@ def resolve(name: str) -> str | None:
         return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError:
         return None
+
+
+def is_loopback(address: str) -> bool:
+    """Whether this is an address of the machine itself, that no other one can use."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 def _wait_for_file(path: Path, deadline: float, seconds: float, first_node: str, this_node: str) -> Endpoint:

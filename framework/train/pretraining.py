@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from framework.config import BatchPlan, Config
+from framework.config.schema import ModelConfig
 from framework.data.corpus import Corpus, load_corpus, refuse_odd_shards
 from framework.data.tokenizer import Tokenizer, build_tokenizer, load_tokenizer
 from framework.errors import ConfigError, ShardError, TokenizerError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from framework.train.events import EventLog
     from framework.train.hooks import TensorBoardHook
 
+# Overrides of GPT-2 that are in use; tests ask transformers whether it takes them.
+_GPT2_NUMBERS = ("initializer_range", "layer_norm_epsilon")
+_GPT2_ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 _POSITION_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length")
 
 
@@ -110,9 +114,20 @@ class Pretraining(Recipe):
         ]
 
 
+def is_plain_gpt2(model: ModelConfig) -> bool:
+    """GPT-2 with overrides, if any, that transformers is known to take."""
+    numbers, activation = dict(model.overrides), model.overrides.get("activation_function", "gelu_new")
+    numbers.pop("activation_function", None)
+    return (
+        model.architecture == "gpt2"
+        and activation in _GPT2_ACTIVATIONS
+        and all(key in _GPT2_NUMBERS and isinstance(value, float) for key, value in numbers.items())
+    )
+
+
 def _refuse_odd_architecture(config: Config) -> None:
     """Only what is not plain GPT-2 needs transformers to be asked, which takes seconds."""
-    if config.model.architecture != "gpt2" or config.model.overrides:
+    if not is_plain_gpt2(config.model):
         from framework.model.build import transformers_config
 
         transformers_config(config.model, vocab_size=config.tokenizer.vocab_size or 1, end_of_text_id=0)

@@ -14,13 +14,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from framework.errors import ZerostreamError
+from framework.errors import EXIT_FAILED, ZerostreamError
 from launch.slurm import scheduler
 from launch.slurm.context import Start, this_start
-from launch.slurm.decision import Action, Decision, Facts, decide, has_ended, starts_in_vain
+from launch.slurm.decision import Action, Decision, Facts, decide, has_ended, is_of, starts_in_vain
 from launch.slurm.history import Event, Kind
 from launch.slurm.job import Job, JobDir
 from launch.slurm.progress import read_progress
@@ -94,11 +94,11 @@ def tell_array(job: Job) -> None:
 def _gather(
     job_dir: JobDir, job: Job, start: Start, exit_code: int | None, events: Sequence[Event], patience_seconds: float
 ) -> Facts:
-    mine = [
-        event
-        for event in events
-        if event.event == "started" and (event.job_id, event.restart) == (start.job_id, start.restart)
-    ]
+    begun = [event for event in events if event.event == "started" and event.job_id == start.job_id]
+    mine = [event for event in begun if is_of(event, start)]
+    # A start that could not even write that it began (a full disk) was in vain, and so were those just before it.
+    unwritten = 0 if mine else start.restart - max((event.restart for event in begun), default=-1) - 1
+    step_now = read_progress(job_dir, job)
     try:
         seen = scheduler.patiently(lambda: scheduler.read_job(start.job_id), patience_seconds)
     except ZerostreamError as error:  # what the ranks said has to do
@@ -110,9 +110,9 @@ def _gather(
     cancelled = ended_by_slurm and seen is not None and not seen.reason and not seen.was_preempted
     return Facts(
         exit_code=exit_code,
-        step_before=mine[-1].step if mine else None,
-        step_now=read_progress(job_dir, job),
-        in_vain=starts_in_vain(events),
+        step_before=mine[-1].step if mine else step_now,
+        step_now=step_now,
+        in_vain=starts_in_vain(events) + unwritten,
         most_in_vain=job.profile.max_starts_without_progress,
         may_requeue=job.profile.requeue,
         is_resumable=job.kind != "benchmark",
@@ -211,13 +211,19 @@ def _bad_reports(job_dir: JobDir, start: Start) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _only_one(job_dir: JobDir) -> Iterator[None]:
-    descriptor = os.open(job_dir.path / "afterwards.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        with suppress(OSError):  # a file system without locks: the history alone keeps a second answer out
+    with ExitStack() as stack:
+        with suppress(OSError):  # a full disk, or one without locks: the history alone keeps a second answer out
+            descriptor = os.open(job_dir.decision_lock, os.O_RDWR | os.O_CREAT, 0o644)
+            stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
+
+
+def code_of_ranks(job_dir: JobDir, start: Start, of_srun: int) -> int:
+    """What the agents agreed on. srun's own code is the largest of any task's, 0 after a lost node (seen with SLURM 22.05)."""
+    with suppress(OSError, ValueError):
+        return int(job_dir.exit_code(start.job_id, start.restart).read_text(encoding="utf-8"))
+    return of_srun or EXIT_FAILED
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -229,7 +235,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--exit-code", type=int, required=True)
     options = parser.parse_args(arguments)
     try:
-        decision = conclude(JobDir(options.run_dir), this_start(), options.exit_code)
+        job_dir, start = JobDir(options.run_dir), this_start()
+        decision = conclude(job_dir, start, code_of_ranks(job_dir, start, options.exit_code))
     except ZerostreamError as error:
         print(f"zerostream: {error}", file=sys.stderr, flush=True)
         return error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -49,7 +50,7 @@ def run_array_status(run_dir: Path, *, as_json: bool) -> None:
             as_json=True,
         )
         return
-    print(f"{run_dir}: {job.kind}, array {job.job_id or '-'} of {len(statuses)}: " + _count(counts))
+    print(f"{run_dir}: {job.kind}, array {job.job_id or '-'}, {len(statuses)} tasks: " + _count(counts))
     if rows:
         print_table(table(rows))
         if is_over:
@@ -104,7 +105,7 @@ def _describe_tasks(array: JobDir, statuses: Sequence[RunStatus]) -> list[tuple[
 def _describe_merge(array: JobDir, is_over: bool) -> str:
     folder = shards_dir(array.read())
     if (folder / MANIFEST_NAME).exists():
-        return f"the shards are ready: {folder}"
+        return f"the shards are ready: {os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder}"
     return (
         f"not all parts are finished: zerostream resubmit {array.run}"
         if is_over

@@ -18,7 +18,13 @@ RunDirArgument = Annotated[
 
 def submit(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML file, such as configs/quickstart.yaml.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="CONFIG",
+            help="YAML file, such as configs/quickstart.yaml; or a benchmark, such as benchmarks.checkpoint, whose own "
+            "options follow after `--`.",
+            show_default=False,
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -57,7 +63,9 @@ def submit(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the sbatch script, the batch arithmetic and the memory; ask nothing."),
+        typer.Option(
+            "--dry-run", help="Print the sbatch script, the batch arithmetic and the memory; queue and write nothing."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

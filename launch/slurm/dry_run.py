@@ -46,7 +46,8 @@ def _describe(plan: Plan, silence: str) -> dict[str, Any]:
     partition = job.profile.partition or "the default partition"
     report = {
         "run": str(plan.run_dir),
-        "job": f"{job.nodes} nodes x {job.ranks_per_node} ranks on {partition}, at most {job.time_limit} a start",
+        "job": f"{_count(job.nodes, 'node')} x {_count(job.ranks_per_node, 'rank')} on {partition}, "
+        f"at most {job.time_limit} a start",
     }
     if job.tasks:
         report["array"] = f"{len(job.tasks)} tasks"
@@ -57,3 +58,7 @@ def _describe(plan: Plan, silence: str) -> dict[str, Any]:
     if silence:
         report["cluster"] = f"not asked: {silence[:_WORDS]}{'...' if len(silence) > _WORDS else ''}"
     return report
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -6,6 +6,7 @@ import json
 import statistics
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from framework.config.load import read_yaml
@@ -33,6 +34,8 @@ class Heartbeats:
 class Gauges:
     """What a run directory tells about its run; None where it does not tell."""
 
+    run_dir: Path
+    """Whose they are; of a cross-validation, that of its newest fold."""
     step: int | None
     max_steps: int | None
     loss: float | None
@@ -68,6 +71,7 @@ def read_gauges(run_dir: RunDir, now: float) -> Gauges:
     max_steps = _max_steps(run_dir)
     pace = statistics.fmean(paces) if (paces := _numbers(steps, "step_seconds")) else None
     return Gauges(
+        run_dir=run_dir.path,
         step=step,
         max_steps=max_steps,
         loss=next(iter(reversed(_numbers(steps, "loss"))), None),

@@ -75,9 +75,9 @@ def save(path: Path, report: dict[str, Any]) -> None:
         path.write_text(json.dumps(report) + "\n", encoding="utf-8")
 
 
-def missing_report(node: str, seconds: float) -> dict[str, Any]:
-    """Of a node that did not report in time."""
-    return {"node": node, "problems": [f"did not report within {seconds:.0f} s"]}
+def missing_report(node: str, what: str, seconds: float) -> dict[str, Any]:
+    """Of a node that did not do ``what`` it should in time."""
+    return {"node": node, "problems": [f"{what} within {seconds:.0f} s"]}
 
 
 class LinkServer:

@@ -96,6 +96,16 @@ class JobDir:
         return History(self.path / "history.jsonl")
 
     @property
+    def decision_lock(self) -> Path:
+        """Held by who decides what comes after a start."""
+        return self.path / "afterwards.lock"
+
+    @property
+    def all_logs(self) -> Path:
+        """One folder for each start, and SLURM's own words."""
+        return self.path / "logs"
+
+    @property
     def cancel_request(self) -> Path:
         """Its presence says that the user wants no further start."""
         return self.path / "cancelled"
@@ -115,7 +125,7 @@ class JobDir:
 
     def logs(self, job_id: str, restart: int) -> Path:
         """Folder of one start's logs; ``restart`` counts from 0."""
-        return self.path / "logs" / f"{job_id}-{restart}"
+        return self.all_logs / f"{job_id}-{restart}"
 
     def batch_log(self, job_id: str, restart: int) -> Path:
         """The batch script, all agents, and rank 0."""
@@ -147,7 +157,7 @@ class JobDir:
 
     def starts(self) -> list[Path]:
         """Log folders of all starts, oldest first."""
-        folder = self.path / "logs"
+        folder = self.all_logs
         found = [entry for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
         return sorted(found, key=_start_order)
 

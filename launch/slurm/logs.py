@@ -17,7 +17,6 @@ from launch.slurm.status import look_at, refuse_no_run
 _SECONDS_BETWEEN_LOOKS = 0.3
 _SECONDS_BETWEEN_QUESTIONS = 15.0  # to SLURM; what the job writes into its history is seen at once
 _CHUNK_BYTES = 1 << 20
-_LAST_EVENTS = ("ended", "gave_up", "cancelled")
 
 
 def run_logs(run_dir: Path, *, follow: bool, all_ranks: bool, restart: int | None) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _AGREE_SECONDS = 20.0  # what a failing agent takes to end its ranks, and more
 _SEVERITY = (EXIT_REFUSED, EXIT_FAILED, EXIT_PREEMPTED, EXIT_FINISHED)
 _PREFIX = "nodes"
+_POLL_SECONDS = 0.05
 
 
 class Meeting:
@@ -53,6 +55,7 @@ class Meeting:
         self.address, self.port = address, port
         self._store, self._node, self._names, self._seconds = store, node, tuple(names), seconds
         self._link = link
+        store.set(f"here/{node}", "1")
 
     def __enter__(self) -> Meeting:
         return self
@@ -70,21 +73,24 @@ class Meeting:
         profile = job.profile
         probe = None
         if self._node:
-            port = int(self._read("link", profile.health_timeout_seconds))
-            probe = self._in_turn(lambda: health.measure_link(self.address, port, profile.health_timeout_seconds))
+            port = int(self._read("link", self._seconds))
+            probe = self._in_turn(
+                lambda: health.measure_link(self.address, port, profile.health_timeout_seconds),
+                profile.health_timeout_seconds / 2,
+            )
         elif self._link is not None:
             self._store.set("link", str(self._link.port))
         report = health.look(
             self._names[self._node],
             job_dir.run,
             profile.scratch,
-            job.ranks_per_node if profile.gpus_per_node else 0,
+            job.ranks_per_node if profile.has_gpus else 0,
             probe,
             profile.minimum_megabytes_per_second,
         )
         self._store.set(f"health/{self._node}", json.dumps(report))
         if self._node:
-            return self._read("verdict", 2 * profile.health_timeout_seconds) == "healthy"
+            return self._read("verdict", self._seconds + 2 * profile.health_timeout_seconds) == "healthy"
         reports = self._collect_reports(profile.health_timeout_seconds)
         for number, each in enumerate(reports):
             health.save(job_dir.health(start.job_id, start.restart, number), each)
@@ -153,25 +159,42 @@ class Meeting:
         return found
 
     def _collect_reports(self, seconds: float) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + seconds * 1.5
-        reports: dict[int, dict[str, Any]] = {}
-        while len(reports) < len(self._names) and time.monotonic() < deadline:
-            for number in range(len(self._names)):
-                if number not in reports and self._store.check([f"health/{number}"]):
-                    reports[number] = json.loads(self._store.get(f"health/{number}"))
-            time.sleep(0.02)
-        missing = [number for number in range(len(self._names)) if number not in reports]
-        return [
-            health.missing_report(self._names[number], seconds) if number in missing else reports[number]
-            for number in range(len(self._names))
-        ]
+        """Of all nodes. First they have to arrive, which may take them long: their file system has to show them Python first."""
+        self._wait_for_all("here", self._seconds)
+        self._wait_for_all("health", 1.5 * seconds)
+        reports = []
+        for number, name in enumerate(self._names):
+            if self._store.check([f"health/{number}"]):
+                reports.append(json.loads(self._store.get(f"health/{number}")))
+            elif self._store.check([f"here/{number}"]):
+                reports.append(health.missing_report(name, "did not report", seconds))
+            else:
+                reports.append(health.missing_report(name, "did not arrive", self._seconds))
+        return reports
 
-    def _in_turn(self, measure: Callable[[], tuple[float, float]]) -> Callable[[], tuple[float, float]]:
+    def _wait_for_all(self, key: str, seconds: float) -> None:
+        self._poll(
+            [f"{key}/{number}" for number in range(len(self._names))], seconds
+        )  # who is missing is found out afterwards
+
+    def _poll(self, keys: list[str], seconds: float) -> bool:
+        """Whether all keys are there in time. The store's own wait would keep Python from hearing of signals."""
+        deadline = time.monotonic() + seconds
+        while not self._store.check(keys):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _in_turn(
+        self, measure: Callable[[], tuple[float, float]], patience_seconds: float
+    ) -> Callable[[], tuple[float, float]]:
         """One node after the other: links that are measured at the same time would share the first node's."""
 
         def wait_and_measure() -> tuple[float, float]:
             if self._node > 1:
-                self._read(f"measured/{self._node - 1}", self._seconds)
+                with suppress(RendezvousError):  # a node that hangs must not make those after it look bad
+                    self._read(f"measured/{self._node - 1}", patience_seconds)
             try:
                 return measure()
             finally:
@@ -180,15 +203,17 @@ class Meeting:
         return wait_and_measure
 
     def _read(self, key: str, seconds: float) -> str:
+        reason = ""
         try:
-            self._store.wait([key], timedelta(seconds=seconds))
-            return self._store.get(key).decode()
-        except RuntimeError as error:
-            raise RendezvousError(
-                f"node {self._names[self._node]} heard nothing from host {self._names[0]} port {self.port} for {seconds:.0f} s "
-                f"(waiting for {key!r}: {str(error).splitlines()[0]})",
-                fix="read the first node's log in this folder: it says what it was doing",
-            ) from None
+            if self._poll([key], seconds):
+                return self._store.get(key).decode()
+        except RuntimeError as error:  # its agent is gone
+            reason = f": {str(error).splitlines()[0]}"
+        raise RendezvousError(
+            f"node {self._names[self._node]} heard nothing of {key!r} from host {self._names[0]} port {self.port} within "
+            f"{seconds:.0f} s{reason}",
+            fix="read the first node's log in this folder: it says what it was doing",
+        )
 
 
 def open_meeting(path: Path, endpoint: Endpoint, names: Sequence[str], seconds: float) -> Meeting:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from framework.durable import is_locked
+from framework.durable import is_locked, write_durably
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED, ZerostreamError
 from framework.run_dir import RunDir
-from launch.rendezvous import Endpoint, address_of_interface, interface_of, local_address_to, resolve
+from launch.rendezvous import (
+    Endpoint,
+    RendezvousError,
+    address_of_interface,
+    interface_of,
+    is_loopback,
+    local_address_to,
+    resolve,
+)
 from launch.slurm import scheduler
 from launch.slurm.context import Start, append_line, this_start
 from launch.slurm.job import Job, JobDir
@@ -65,9 +74,10 @@ class Node:
         with ExitStack() as stack:
             meeting = stack.enter_context(self._meet())
             if not meeting.check_health(self.job, self.job_dir, self.start, self.say):
-                return EXIT_FAILED
+                return meeting.agree(EXIT_FAILED)
             if self.number == 0:
                 self._wait_for_older_start()
+                shutil.rmtree(RunDir(self.job_dir.run).stacks(0).parent, ignore_errors=True)  # of an earlier start
             meeting.wait_for_go()
             code = self._run_ranks(meeting)
             agreed = meeting.agree(code)
@@ -91,8 +101,9 @@ class Node:
         Raises:
             RendezvousError: the profile names an interface that is not here, or the node's name does not resolve.
         """
-        from launch.rendezvous import RendezvousError
-
+        known = self.name
+        with suppress(ZerostreamError):
+            known = scheduler.node_address(self.name)
         interface = self.job.profile.network_interface
         if interface is not None:
             found = address_of_interface(interface)
@@ -101,10 +112,12 @@ class Node:
                     f"node {self.name} has no network interface {interface}",
                     fix="set network_interface in the cluster profile to one that `ip address` shows on all nodes",
                 )
+            if is_loopback(found) and not is_loopback(resolve(known) or ""):
+                raise RendezvousError(
+                    f"network_interface {interface} of node {self.name} has address {found}, which no other node can reach",
+                    fix="name one in the cluster profile that leads to other nodes, or leave it out: the route then tells",
+                )
             return found
-        known = self.name
-        with suppress(ZerostreamError):
-            known = scheduler.node_address(self.name)
         found = resolve(known) or resolve(self.name)
         if found is None:
             raise RendezvousError(
@@ -130,14 +143,22 @@ class Node:
         return meeting
 
     def _wait_for_older_start(self) -> None:
-        """SLURM may have lost a node whose ranks live on; they end when they see that a newer start was announced."""
+        """SLURM may have lost a node whose ranks live on; they end when they see that a newer start was announced.
+
+        Raises:
+            RendezvousError: they have not ended in time. Ranks would refuse the run, and that it is refused is final.
+        """
         lock = RunDir(self.job_dir.run).lock
-        deadline = time.monotonic() + self.job.profile.rendezvous_timeout_seconds
-        told = False
-        while is_locked(lock) and time.monotonic() < deadline:
-            if not told:
-                self.say(f"waiting for an older start of this run to end: it holds {lock}")
-                told = True
+        seconds = self.job.profile.rendezvous_timeout_seconds
+        deadline = time.monotonic() + seconds
+        if is_locked(lock):
+            self.say(f"waiting for an older start of this run to end: it holds {lock}")
+        while is_locked(lock):
+            if time.monotonic() >= deadline:
+                raise RendezvousError(
+                    f"another start of this run still holds {lock} after {seconds} s",
+                    fix="look for its processes on the nodes of earlier starts, and end them",
+                )
             time.sleep(0.5)
 
     def _run_ranks(self, meeting: Meeting) -> int:
@@ -218,6 +239,9 @@ def main(arguments: Sequence[str]) -> int:
         code = EXIT_FAILED if error.exit_code == EXIT_REFUSED else error.exit_code
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
+    if node is not None and node.number == 0:
+        with suppress(ZerostreamError):  # then srun's own code has to do
+            write_durably(job_dir.exit_code(start.job_id, start.restart), str(code).encode())
     if node is not None and node.number == 0 and node.batch.has_gone:
         decide_in_its_place(node, code)
     return code

@@ -21,6 +21,7 @@ from launch.slurm.scheduler import Partition, SchedulerError
 _BENCHMARK = re.compile(r"benchmarks\.[A-Za-z_]\w*")
 _KINDS: dict[str, JobKind] = {"train": "train", "finetune": "finetune", "prepare": "prepare"}
 _DEFAULT_SECONDS = 3600
+_MOST_NAMES = 64  # that are looked up: a name server may take its time for each
 _OVER = (
     "COMPLETED",
     "CANCELLED",
@@ -181,7 +182,8 @@ def _refuse_unshared(run_dir: Path, profile: Profile) -> None:
         there = ", ".join(map(str, profile.shared))
         raise RunDirError(
             f"run_dir {run_dir} is not below a folder that all nodes share ({there})",
-            fix="set run_dir to a folder below one of them, or add its file system to `shared` in the cluster profile",
+            fix="set run_dir (of `prepare`: data.shards_dir) to a folder below one of them, or add its file system to `shared` "
+            "in the cluster profile",
         )
     missing = [folder for folder in profile.shared if not folder.is_dir()]
     if missing and not any(resolved.is_relative_to(folder.resolve()) for folder in profile.shared if folder.is_dir()):
@@ -216,7 +218,8 @@ def _fit_to_cluster(
             fix=f"give --time {partition.time_limit} or less: a run goes on in its next start by itself",
         )
     if limit is None:
-        limit = partition.time_limit if longest is not None else f"{_DEFAULT_SECONDS // 60}"
+        limit = partition.default_time or (partition.time_limit if longest is not None else f"{_DEFAULT_SECONDS // 60}")
+        seconds = time_limit_seconds(limit)
     if seconds is not None and seconds <= profile.signal_lead_seconds:
         raise ConfigError(
             f"time limit {limit} leaves no time to train: the run is told to save {profile.signal_lead_seconds} s before it",
@@ -296,7 +299,7 @@ def _refuse_unresolvable(partition: Partition, profile: Profile) -> None:
     """SLURM itself reaches nodes by these addresses, and so do ranks."""
     unknown = [
         node
-        for node in partition.nodes
+        for node in partition.nodes[:_MOST_NAMES]
         if node.name not in profile.exclude and resolve(node.address or node.name) is None
     ]
     if unknown:
@@ -326,14 +329,18 @@ def _refuse_live_run(run_dir: Path) -> None:
     if not job_dir.job.exists():
         return
     before = job_dir.read()
-    if before.job_id is None:
-        return
-    seen = scheduler.read_job(before.job_id)
-    if seen is not None and seen.state not in _OVER:
-        raise RunDirError(
-            f"this run is already job {before.job_id} ({seen.state.lower()})",
-            fix=f"see it with `zerostream status {run_dir}`, or end it with `zerostream cancel {run_dir}` first",
-        )
+    tasks = [JobDir(run_dir).task(number) for number in range(len(before.tasks or ()))]
+    known = [
+        before,
+        *(task.read() for task in tasks if task.job.exists()),
+    ]  # a task may have a follow-up job of its own
+    for job_id in dict.fromkeys(job.job_id.partition("_")[0] for job in known if job.job_id is not None):
+        for seen in scheduler.read_jobs(job_id):
+            if seen.state not in _OVER:
+                raise RunDirError(
+                    f"this run is already job {job_id} ({seen.state.lower()})",
+                    fix=f"see it with `zerostream status {run_dir}`, or end it with `zerostream cancel {run_dir}` first",
+                )
 
 
 def task_job(job: Job, run_dir: Path, number: int) -> Job:

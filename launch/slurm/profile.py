@@ -126,6 +126,11 @@ class Profile(BaseModel):
         """Ranks of each node: what was asked for, what the profile says, one per GPU, or one."""
         return asked or self.ranks_per_node or self.gpus_per_node or _gpus_in(self.gres) or 1
 
+    @property
+    def has_gpus(self) -> bool:
+        """Whether it asks for any."""
+        return self.gpus_per_node is not None or _gpus_in(self.gres) is not None
+
 
 def load_profile(path: Path) -> Profile:
     """Reads a cluster profile.

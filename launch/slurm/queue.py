@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -75,7 +76,7 @@ def ask(job_ids: Iterable[str], *, seconds: float = _SECONDS) -> Answer:
         output = call(*command, f"--jobs={','.join(wanted)}", seconds=seconds, environment=_environment())
     except SchedulerError as error:
         if "Invalid job id" not in error.cause:
-            return Answer(unreachable=error.cause)
+            return Answer(unreachable=_in_short(error.cause))
         output = ""
     jobs = {job.job_id: job for job in parse_squeue(output)}
     known = {job_id.partition("_")[0] for job_id in jobs} | jobs.keys()
@@ -120,6 +121,13 @@ def _ask_accounting(job_ids: Sequence[str], seconds: float) -> list[QueuedJob]:
         return parse_sacct(call(*command, f"--jobs={','.join(job_ids)}", seconds=seconds, environment=_environment()))
     except SchedulerError:
         return []
+
+
+def _in_short(cause: str) -> str:
+    """Without the command's arguments, and of several complaints the last one."""
+    words = re.sub(r"`(\S+)[^`]*`", r"\1", cause)
+    said, colon, complaints = words.partition(": ")
+    return f"{said}{colon}{re.split(r'(?:error|fatal): ', complaints)[-1]}"
 
 
 def _environment() -> dict[str, str]:

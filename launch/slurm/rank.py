@@ -6,7 +6,6 @@ python -m launch.slurm.rank LOG_DIR framework.train CONFIG [key.path=value ...]
 from __future__ import annotations
 
 import os
-import runpy
 import sys
 from pathlib import Path
 
@@ -19,8 +18,7 @@ def main(arguments: list[str]) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    sys.argv = [module, *rest]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    os.execv(sys.executable, [sys.executable, "-u", "-m", module, *rest])
 
 
 if __name__ == "__main__":

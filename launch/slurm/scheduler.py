@@ -61,6 +61,8 @@ class Partition:
     """None if there is no limit."""
     time_limit: str
     nodes: tuple[Node, ...]
+    default_time: str | None = None
+    """Of a job that names none; None if the site gives no default."""
 
 
 @dataclass(frozen=True)
@@ -149,16 +151,17 @@ def read_partitions() -> dict[str, Partition]:
         SchedulerError: as ``call``.
     """
     found: dict[str, Partition] = {}
-    for line in call("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t").splitlines():
+    for line in call("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t|%L").splitlines():
         fields = [field.strip() for field in line.split("|")]
-        if len(fields) != 10:
+        if len(fields) < 10:
             continue
-        name, starred, up, limit, node, address, memory, cpus, gres, state = fields
+        name, starred, up, limit, node, address, memory, cpus, gres, state, *others = fields
+        default_time = others[0] if others and others[0] not in ("n/a", "infinite", "") else None
         added = Node(node, address, _number(cpus), _number(memory), gres, state)
         before = found.get(name)
         nodes = (*before.nodes, added) if before else (added,)
         seconds = None if limit in ("infinite", "n/a") else time_limit_seconds(limit)
-        found[name] = Partition(name, starred.endswith("*"), up == "up", seconds, limit, nodes)
+        found[name] = Partition(name, starred.endswith("*"), up == "up", seconds, limit, nodes, default_time)
     return found
 
 
@@ -168,16 +171,27 @@ def read_job(job_id: str) -> JobFacts | None:
     Raises:
         SchedulerError: the controller does not answer.
     """
+    jobs = read_jobs(job_id)
+    return jobs[0] if jobs else None
+
+
+def read_jobs(job_id: str) -> list[JobFacts]:
+    """As ``read_job``, for each task of an array.
+
+    Raises:
+        SchedulerError: the controller does not answer.
+    """
     try:
         text = call("scontrol", "show", "job", "--oneliner", job_id)
     except SchedulerError as error:
         if "Invalid job id" in error.cause:
-            return None
+            return []
         raise
-    lines = text.strip().splitlines()
-    if not lines:
-        return None
-    fields = dict(_FIELD.findall(lines[0]))
+    return [_facts(line) for line in text.splitlines() if "JobState=" in line]
+
+
+def _facts(line: str) -> JobFacts:
+    fields = dict(_FIELD.findall(line))
     return JobFacts(
         state=fields.get("JobState", ""),
         reason=_known(fields.get("Reason", "")),

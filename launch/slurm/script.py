@@ -6,6 +6,7 @@ one agent a node (``launch.slurm.node``), and asks what comes next (``launch.slu
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -61,7 +62,9 @@ class ScriptExecutor(SlurmExecutor):
         path.write_text(self._make_submission_file_text("", ""), encoding="utf-8")
         command = self._make_submission_command(path)
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SBATCH_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SBATCH_SECONDS, check=False, env=_environment()
+            )
         except FileNotFoundError:
             raise SchedulerError(
                 "sbatch is not on the path, so nothing can be submitted here",
@@ -87,6 +90,15 @@ class ScriptExecutor(SlurmExecutor):
         return ["sbatch", *depends, str(submission_file_path)]
 
 
+def _environment() -> dict[str, str]:
+    """What the job inherits: nothing of a job that submits it, such as its array's number or its count of restarts."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SLURMD_"))
+    }
+
+
 def _parameters(job: Job, run_dir: Path) -> dict[str, Any]:
     """submitit's names for what the header says."""
     profile = job.profile
@@ -106,7 +118,7 @@ def _parameters(job: Job, run_dir: Path) -> dict[str, Any]:
     log = "%A_%a.out" if job.tasks else "%j.out"
     more = {
         # SLURM's own words. What the job says goes to a file for each start, which only the script can name.
-        "output": str(JobDir(run_dir).path / "logs" / log),
+        "output": str(JobDir(run_dir).all_logs / log),
         "chdir": str(job.directory),
         "requeue" if profile.requeue else "no_requeue": True,
         **profile.sbatch_arguments,
@@ -160,14 +172,15 @@ def _body(job: Job) -> str:
         (
             f'known=$({here} -m launch.slurm.start "$run")',
             "code=$?",
+            f"if ((code == {EXIT_NOT_WANTED})); then",
+            '    exit "$code"',
+            "fi",
             "if ((code == 0)); then",
             '    eval "$known"',
             f'    {" ".join(srun)} {python} -m launch.slurm.node "$run"',
             "    code=$?",
             "fi",
-            f"if ((code != {EXIT_NOT_WANTED})); then",
-            f'    {here} -m launch.slurm.afterwards "$run" --exit-code "$code"',
-            "fi",
+            f'{here} -m launch.slurm.afterwards "$run" --exit-code "$code"',
             'exit "$code"',
         )
     )

@@ -170,7 +170,7 @@ def describe(status: RunStatus) -> dict[str, str]:
     lines = {
         "run": _describe_run(status),
         "state": _describe_state(status),
-        "step": _describe_progress(status.gauges),
+        "step": _describe_progress(status.gauges, status.job),
         "left": _describe_time_left(status),
         "restarts": _describe_restarts(status),
         "heartbeat": _describe_heartbeats(status),
@@ -216,14 +216,15 @@ def _describe_state(status: RunStatus) -> str:
     return text
 
 
-def _describe_progress(gauges: Gauges) -> str:
+def _describe_progress(gauges: Gauges, job: Job | None) -> str:
     if gauges.step is None:
         return "none taken yet" if gauges.max_steps else ""
     parts = [f"{gauges.step}" + (f" of {gauges.max_steps}" if gauges.max_steps else "")]
     if gauges.loss is not None:
         parts.append(f"loss {gauges.loss:.4f}")
     if gauges.tokens_per_second is not None:
-        parts.append(f"{gauges.tokens_per_second:,.0f} tokens/s")
+        counted = "examples or targets" if job and job.kind == "finetune" else "tokens"
+        parts.append(f"{gauges.tokens_per_second:,.0f} {counted}/s")
     if gauges.validation_loss is not None:
         validation = f"validation loss {gauges.validation_loss:.4f}"
         if gauges.bits_per_byte is not None:
@@ -256,4 +257,4 @@ def _describe_heartbeats(status: RunStatus) -> str:
 
 def _describe_checkpoint(status: RunStatus) -> str:
     step = status.gauges.newest_checkpoint
-    return "" if step is None else f"step {step}, {RunDir(status.run_dir).checkpoint(step)}"
+    return "" if step is None else f"step {step}, {RunDir(status.gauges.run_dir).checkpoint(step)}"

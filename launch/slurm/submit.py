@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from framework.durable import storage_errors
+from framework.durable import storage_errors, write_durably
 from launch.slurm import scheduler
 from launch.slurm.job import Job, JobDir
 from launch.slurm.planning import Plan, Request, plan_job, task_job
@@ -42,15 +44,16 @@ def submit_job(job: Job, run_dir: Path, *, config: Path | None = None, depends_o
     """
     job_dir = JobDir(run_dir)
     waiting = job.model_copy(update={"job_id": job.job_id if job.follow_up else None, "submitted_at": time.time()})
-    job_dir.write(waiting)
-    with storage_errors(job_dir.path):
-        (job_dir.path / "logs").mkdir(exist_ok=True)
-        if not job.follow_up:
-            job_dir.cancel_request.unlink(missing_ok=True)
-            _take_snapshot(job_dir, config)
-        for number in range(len(job.tasks or ())):
-            _write_task(job_dir, waiting, number)
-        job_id = ScriptExecutor(job, run_dir, depends_on).submit_script()
+    with _undone_on_refusal(job_dir, len(job.tasks or ())):
+        job_dir.write(waiting)
+        with storage_errors(job_dir.path):
+            job_dir.all_logs.mkdir(exist_ok=True)
+            if not job.follow_up:
+                job_dir.cancel_request.unlink(missing_ok=True)
+                _take_snapshot(job_dir, config)
+            for number in range(len(job.tasks or ())):
+                _write_task(job_dir, waiting, number)
+            job_id = ScriptExecutor(job, run_dir, depends_on).submit_script()
     submitted = waiting.model_copy(update={"job_id": job_id})
     job_dir.write(submitted)
     if not job.follow_up:
@@ -61,11 +64,33 @@ def submit_job(job: Job, run_dir: Path, *, config: Path | None = None, depends_o
     return submitted
 
 
+@contextmanager
+def _undone_on_refusal(job_dir: JobDir, tasks: int) -> Iterator[None]:
+    """A job that SLURM refuses leaves nothing behind: neither new folders nor a changed ``job.json``."""
+    new = [_first_missing(each.path) for each in (job_dir, *map(job_dir.task, range(tasks))) if not each.path.exists()]
+    before = job_dir.job.read_bytes() if job_dir.job.exists() else None
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            shutil.rmtree(folder, ignore_errors=True)
+        if before is not None:
+            write_durably(job_dir.job, before)
+        raise
+
+
+def _first_missing(path: Path) -> Path:
+    """The uppermost folder on the way to ``path`` that is not there."""
+    while not path.parent.exists():
+        path = path.parent
+    return path
+
+
 def _write_task(job_dir: JobDir, job: Job, number: int) -> None:
     task = job_dir.task(number)
     task.write(task_job(job, job_dir.run, number))
     task.cancel_request.unlink(missing_ok=True)
-    (task.path / "logs").mkdir(exist_ok=True)
+    task.all_logs.mkdir(exist_ok=True)
     for mine, its in ((job_dir.config, task.config), (job_dir.code, task.code)):
         if mine.exists() and not its.is_symlink():
             its.symlink_to(mine)

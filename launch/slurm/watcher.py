@@ -54,11 +54,15 @@ class Watcher:
                 decide_in_its_place(self._node, None)
             newer = current_start(self._node.job_dir)
             if newer is not None and newer != self._node.start:
-                self._end_ranks(f"a newer start of this run was announced ({newer.name}): this one ends")
+                # They can save: nothing is wrong with them, and the newer start waits.
+                seconds = self._node.job.profile.rendezvous_timeout_seconds / 2
+                self._end_ranks(f"a newer start of this run was announced ({newer.name}): this one ends", seconds)
                 return
             reason = self._failed_elsewhere()
             if reason is not None:
-                self._end_ranks(f"{reason}: this node's ranks end as well")
+                # A rank that is about to end by itself says more than one that was killed.
+                if not self._done.wait(3 * _WATCH_SECONDS):
+                    self._end_ranks(f"{reason}: this node's ranks end as well", _SECONDS_TO_SIGKILL)
                 return
 
     def _is_ended_by_slurm(self) -> bool:
@@ -72,15 +76,12 @@ class Watcher:
             return False
         return seen is not None and seen.state != "RUNNING"
 
-    def _end_ranks(self, reason: str) -> None:
+    def _end_ranks(self, reason: str, patience_seconds: float) -> None:
         import psutil
 
-        # A rank that is about to end by itself says more than one that was killed.
-        if self._done.wait(3 * _WATCH_SECONDS):
-            return
         self._node.say(reason)
         ranks = psutil.Process().children()
-        for number, seconds in ((signal.SIGTERM, _SECONDS_TO_SIGKILL), (signal.SIGKILL, 0.0)):
+        for number, seconds in ((signal.SIGTERM, patience_seconds), (signal.SIGKILL, 0.0)):
             for rank in ranks:
                 with suppress(psutil.Error):
                     rank.send_signal(number)

@@ -146,7 +146,7 @@ def test_prepare_in_four_tasks_equals_prepare(bench: Bench) -> None:
     assert load_manifest(together).data_fingerprint == load_manifest(alone).data_fingerprint
     assert files(together) == files(alone)
     assert len(JobDir(run_dir).tasks()) == 4
-    assert f"the shards are ready: {together}" in bench.zerostream("status", str(run_dir)).stdout
+    assert f"the shards are ready: {together.name}\n" in bench.zerostream("status", str(run_dir)).stdout
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ from launch.rendezvous import (
     address_of_interface,
     find,
     interface_of,
+    is_loopback,
     local_address_to,
     publish,
     resolve,
@@ -127,3 +128,11 @@ def test_interfaces_and_addresses_belong_together() -> None:
 def test_names_resolve_or_do_not() -> None:
     assert resolve("127.0.0.1") == "127.0.0.1"
     assert resolve("no-such-host.invalid") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "answer"),
+    [("127.0.0.1", True), ("127.0.1.1", True), ("::1", True), ("10.0.0.1", False), ("node1", False), ("", False)],
+)
+def test_loopback_addresses_are_known(address: str, answer: bool) -> None:
+    assert is_loopback(address) is answer

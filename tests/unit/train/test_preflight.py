@@ -6,10 +6,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from framework.config import Config, build_config, dump_config, identity_fingerprint, load_config
+from framework.config.schema import ModelConfig
 from framework.data.manifest import load_manifest
 from framework.data.prepare import prepare
 from framework.durable import only_one_writer
@@ -24,6 +26,7 @@ from framework.errors import (
 )
 from framework.run_dir import RunDir
 from framework.train.preflight import check, live_copy, refuse_live_copy, remove_outputs
+from framework.train.pretraining import _GPT2_ACTIVATIONS, _GPT2_NUMBERS, is_plain_gpt2
 from tests.artefacts import checkpoint_manifest
 
 Listing = Callable[[Path], dict[str, bytes | None]]
@@ -386,3 +389,35 @@ def test_another_runs_checkpoint_is_refused(tiny_config: Path, overrides: list[s
     begin_run(config)
     add_checkpoint(config, identity_fingerprint="e" * 64)
     assert "belongs to another run" in refuse(config, RunDirError).cause
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{key: 0.05} for key in _GPT2_NUMBERS] + [{"activation_function": name} for name in _GPT2_ACTIVATIONS],
+    ids=str,
+)
+def test_what_counts_as_plain_gpt2_is_taken_by_transformers(overrides: dict[str, object]) -> None:
+    from transformers.activations import ACT2FN
+
+    from framework.model.build import transformers_config
+
+    model = ModelConfig(overrides=overrides)
+    assert is_plain_gpt2(model)
+    made = transformers_config(model, vocab_size=512, end_of_text_id=0).to_dict()
+    assert {key: made[key] for key in overrides} == overrides
+    assert overrides.get("activation_function", "gelu_new") in ACT2FN
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"architecture": "llama"},
+        {"overrides": {"initializer_rang": 0.05}},
+        {"overrides": {"initializer_range": "wide"}},
+        {"overrides": {"activation_function": "gelu_ne"}},
+        {"overrides": {"initializer_range": 0.05, "n_inner": 64}},
+    ],
+    ids=str,
+)
+def test_what_does_not_is_asked(values: dict[str, Any]) -> None:
+    assert not is_plain_gpt2(ModelConfig(**values))

@@ -14,6 +14,12 @@ in higher priority partitions
 UNKNOWN_JOB = "slurm_load_jobs error: Invalid job id specified\n"
 NO_ACCOUNTING = "Slurm accounting storage is disabled\n"
 NO_CONTROLLER = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
+NO_CONFIGURATION = """\
+squeue: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host
+squeue: error: fetch_config: DNS SRV lookup failed
+squeue: error: _establish_config_source: failed to fetch config
+squeue: fatal: Could not establish a configuration source
+"""
 
 # Of a site with accounting, in the format of `sacct --parsable2 --allocations`; its manual gives the words.
 SACCT = """\

@@ -12,7 +12,7 @@ import pytest
 from framework.checkpoint.manifest import CheckpointManifest, FileEntry
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED
 from framework.run_dir import RunDir
-from launch.slurm.afterwards import conclude
+from launch.slurm.afterwards import code_of_ranks, conclude
 from launch.slurm.context import Start
 from launch.slurm.job import JobDir
 from launch.slurm.profile import Profile
@@ -211,6 +211,39 @@ def test_the_module_ignores_the_signals_of_its_own_requeue(run: JobDir, commands
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == EXIT_FINISHED, done.stderr
     assert "SLURM has put it back" in done.stderr
+
+
+def test_starts_that_could_not_write_that_they_began_end_as_well(run: JobDir, commands: Commands) -> None:
+    # A full disk: nothing is added to the history, and a checkpoint is there from before.
+    checkpoint(run.run, 5)
+    for restart, action in ((1, "requeue"), (2, "requeue"), (3, "give_up")):
+        before = (run.path / "history.jsonl").read_bytes()
+        commands({"scontrol": show("RUNNING", restarts=restart), "sinfo": (SINFO, "", 0)})
+        decision = conclude(run, Start("12", restart), EXIT_FAILED)
+        assert decision is not None
+        assert decision.action == action, restart
+        (run.path / "history.jsonl").write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("file", "of_srun", "code"),
+    [
+        ("0", 0, 0),
+        ("75", 75, 75),
+        ("75", 143, 75),  # srun was told to go
+        ("1", 0, 1),
+        (None, 0, EXIT_FAILED),  # a lost node: srun says 0, and nobody else says anything
+        (None, 137, 137),
+        ("", 75, 75),
+        ("x", 0, EXIT_FAILED),
+    ],
+)
+def test_the_agents_word_counts_more_than_sruns(run: JobDir, file: str | None, of_srun: int, code: int) -> None:
+    path = run.exit_code("12", 0)
+    path.parent.mkdir(parents=True)
+    if file is not None:
+        path.write_text(file)
+    assert code_of_ranks(run, FIRST, of_srun) == code
 
 
 # --- How far a run has come ---

@@ -121,5 +121,5 @@ def test_a_link_that_fails_is_a_problem(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_kept_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     health.save(tmp_path / "file" / "report.json", {"node": "n1", "problems": []})
-    health.save(tmp_path / "folder" / "report.json", health.missing_report("n2", 60))
+    health.save(tmp_path / "folder" / "report.json", health.missing_report("n2", "did not report", 60))
     assert json.loads((tmp_path / "folder" / "report.json").read_text())["problems"] == ["did not report within 60 s"]

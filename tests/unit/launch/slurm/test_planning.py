@@ -63,6 +63,13 @@ def test_what_the_profile_leaves_open_slurm_answers(slurm: Path, ask: Ask) -> No
     assert not plan.run_dir.exists()
 
 
+def test_the_partitions_default_time_comes_before_its_limit(slurm: Path, ask: Ask, commands: Commands) -> None:
+    commands({"sinfo": ("batch|batch*|up|1:00:00|n1|127.0.0.1|4000|2|(null)|idle|30:00\n", "", 0)})
+    assert plan_job(ask()).job.time_limit == "30:00"
+    assert plan_job(ask("time_limit: '40:00'")).job.time_limit == "40:00"
+    assert plan_job(ask("time_limit: '40:00'", time_limit="50:00")).job.time_limit == "50:00"
+
+
 @pytest.mark.parametrize(
     ("profile", "cpus"),
     [
@@ -251,10 +258,37 @@ def test_sbatchs_own_refusal_is_shown(
         "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified\n"
     )
     commands({"sbatch": ("", complaint, 1)})
-    result = run_cli("submit", tiny_config, "--cluster", ask("account: nobody").cluster)
+    cluster = ask("account: nobody").cluster
+    before = sorted(cluster.parent.rglob("*"))
+    result = run_cli("submit", tiny_config, "--cluster", cluster, "run_dir=new/runs/a")
     assert result.code == 2
+    assert [path for path in sorted(cluster.parent.rglob("*")) if path != slurm] == before
     assert "SLURM refused the job" in result.last_line
     assert "Invalid account" in result.last_line
+
+
+def test_a_refused_resubmission_leaves_the_job_that_was_there(
+    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path, make_job: Callable[..., Job]
+) -> None:
+    plan = plan_job(ask())
+    JobDir(plan.run_dir).write(make_job(job_id="12"))
+    commands({"sbatch": ("", "sbatch: error: invalid partition specified\n", 1)})
+    assert run_cli("submit", tiny_config, "--cluster", ask().cluster).code == 2
+    assert JobDir(plan.run_dir).read() == make_job(job_id="12")
+
+
+def test_a_live_task_of_an_array_keeps_the_array_from_being_submitted_again(
+    slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
+) -> None:
+    plan = plan_job(ask())
+    JobDir(plan.run_dir).write(make_job(job_id="12", tasks=(("seed=1",), ("seed=2",))))
+    lines = "".join(
+        f"JobId=1{number} ArrayJobId=12 ArrayTaskId={number} JobState={state} Reason=None Restarts=0\n"
+        for number, state in enumerate(("COMPLETED", "RUNNING"))
+    )
+    commands({"scontrol": (lines, "", 0)})
+    with pytest.raises(UserError, match=r"already job 12 \(running"):
+        plan_job(ask())
 
 
 def test_the_profile_says_what_is_not_said_on_the_command_line() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from launch.slurm.queue import ask, parse_sacct, parse_squeue
 from launch.slurm.reasons import in_plain_words
-from tests.unit.launch.slurm.captured import NO_ACCOUNTING, NO_CONTROLLER, SACCT, SQUEUE, UNKNOWN_JOB
+from tests.unit.launch.slurm.captured import NO_ACCOUNTING, NO_CONFIGURATION, NO_CONTROLLER, SACCT, SQUEUE, UNKNOWN_JOB
 
 Commands = Callable[..., Path]
 
@@ -61,7 +61,11 @@ def test_a_job_that_nobody_knows_is_no_failure(commands: Commands) -> None:
 
 def test_a_controller_that_is_away_is_named(commands: Commands) -> None:
     commands({"squeue": ("", NO_CONTROLLER, 1)})
-    assert "Unable to contact slurm controller (connect failure)" in (ask(["1"]).unreachable or "")
+    assert ask(["1"]).unreachable == (
+        "squeue did not reach the controller: Unable to contact slurm controller (connect failure)"
+    )
+    commands({"squeue": ("", NO_CONFIGURATION, 1)})
+    assert ask(["1"]).unreachable == "squeue failed: Could not establish a configuration source"
 
 
 def test_without_slurm_the_answer_says_so(commands: Commands) -> None:
@@ -74,7 +78,7 @@ def test_a_command_that_hangs_is_left_at_its_deadline(commands: Commands) -> Non
     folder = commands({"squeue": ("", "", 0)}).parent / "bin"
     (folder / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     began = time.monotonic()
-    assert "did not answer within" in str(ask(["1"], seconds=0.2).unreachable)
+    assert str(ask(["1"], seconds=0.2).unreachable).startswith("squeue did not answer within")
     assert time.monotonic() - began < 30
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.slurm.script import batch_script
-from tests.unit.launch.slurm.conftest import MakeJob
+from launch.slurm.job import JobDir
+from launch.slurm.script import ScriptExecutor, batch_script
+from tests.unit.launch.slurm.conftest import Commands, MakeJob
 
 GOLDEN = Path(__file__).parent / "golden"
 RUN = Path("/shared/runs/story run")  # a path with a space in it
@@ -48,6 +49,30 @@ def test_the_script_is_the_golden_one(make_job: MakeJob, name: str) -> None:
 def test_bash_can_read_it(make_job: MakeJob, name: str) -> None:
     checked = subprocess.run(["bash", "-n"], input=scripts(make_job)[name], text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_a_job_inherits_nothing_of_the_job_that_submits_it(
+    tmp_path: Path, make_job: MakeJob, commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands({"sbatch": ("", "", 0), "srun": ("", "", 0)})
+    seen = tmp_path / "environment"
+    (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/sh\n/usr/bin/env > {seen}\necho Submitted batch job 41\n")
+    for name in (
+        "SLURM_ARRAY_JOB_ID",
+        "SLURM_ARRAY_TASK_ID",
+        "SLURM_RESTART_COUNT",
+        "SLURM_JOB_END_TIME",
+        "SLURMD_NODENAME",
+    ):
+        monkeypatch.setenv(name, "3")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    monkeypatch.setenv("NCCL_DEBUG", "WARN")
+    JobDir(tmp_path).path.mkdir()
+    assert ScriptExecutor(make_job(), tmp_path).submit_script() == "41"
+    names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
+    assert {name for name in names if name.startswith("SLURM")} == {"SLURM_CONF"}
+    assert {"SBATCH_ACCOUNT", "NCCL_DEBUG"} <= names
 
 
 # --- The body, run for real with programs in SLURM's and our modules' place ---

@@ -112,6 +112,7 @@ def test_a_fine_tuning_is_as_far_as_its_newest_fold(make_run: MakeRun, commands:
         os.utime(fold.metrics, (number, number))
     [status] = look_at([job_dir.run])
     assert (status.gauges.step, status.gauges.max_steps) == (6, 9)
+    assert status.gauges.run_dir == job_dir.run / "fold-2"
 
 
 @pytest.mark.parametrize("name", ["absent", "empty"])

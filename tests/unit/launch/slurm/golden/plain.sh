@@ -26,12 +26,13 @@ export PYTHONPATH=/shared/runs/a/slurm/code PYTHONUNBUFFERED=1
 export SUBMITIT_EXECUTOR=slurm
 known=$(/opt/venv/bin/python -m launch.slurm.start "$run")
 code=$?
+if ((code == 3)); then
+    exit "$code"
+fi
 if ((code == 0)); then
     eval "$known"
     srun --kill-on-bad-exit=1 --mpi=none --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=2 /opt/venv/bin/python -m launch.slurm.node "$run"
     code=$?
 fi
-if ((code != 3)); then
-    /opt/venv/bin/python -m launch.slurm.afterwards "$run" --exit-code "$code"
-fi
+/opt/venv/bin/python -m launch.slurm.afterwards "$run" --exit-code "$code"
 exit "$code"

@@ -8,7 +8,8 @@ from .plan import Plan
 
 # The timeouts are short, so that tests need not wait for minutes, and yet long enough for a busy machine of two cores:
 # a node that does not answer is down after SlurmdTimeout, and a job that was requeued may start again after cred_expire (two
-# minutes elsewhere). KillWait is SLURM's default: how long a job that was told to end may take to save.
+# minutes elsewhere; who shortens that wait with `scontrol update StartTime=now` loses the job, whose new start nodes take for
+# the old one). KillWait is SLURM's default: how long a job that was told to end may take to save.
 _TEMPLATE = """\
 # Written by slurm/local-cluster: the cluster {name}. `slurm/local-cluster down` removes it.
 ClusterName={name}
@@ -18,7 +19,7 @@ SlurmUser={user}
 SlurmdUser=root
 
 AuthType=auth/munge
-AuthInfo=socket={munge_socket},cred_expire=10
+AuthInfo=socket={munge_socket},cred_expire=5
 CredType=cred/munge
 
 StateSaveLocation={state_dir}/controller

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -75,16 +74,11 @@ class LocalCluster:
         self.state = self.status()
         self.nodes = [node["name"] for node in self.state["nodes"]]
         self.environment = {**os.environ, "SLURM_CONF": self.state["slurm_conf"]}
-        self._closing = threading.Event()
-        self._releaser = threading.Thread(target=self._release_requeued, daemon=True)
-        self._releaser.start()
 
     def __enter__(self) -> LocalCluster:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._closing.set()
-        self._releaser.join(_COMMAND_SECONDS)
         local_cluster("down", "--name", self.name)
 
     def status(self) -> dict[str, Any]:
@@ -138,15 +132,6 @@ class LocalCluster:
         if not self.status()["ready"] or not all(node["connected"] for node in self.status()["nodes"]):
             local_cluster("up", "--name", self.name)
         wait_for("no job is left", lambda: not self.run("squeue", "--noheader"), seconds=90)
-
-    def _release_requeued(self) -> None:
-        """SLURM lets a requeued job wait for two minutes. That is not what is tested here."""
-        while not self._closing.wait(0.3):
-            pending = self.run("squeue", "--noheader", "--states=PENDING", "--format=%i %r", expect=None)
-            for line in pending.splitlines():
-                job_id, _, reason = line.partition(" ")
-                if reason == "BeginTime":
-                    self.run("scontrol", "update", f"JobId={job_id}", "StartTime=now", expect=None)
 
 
 def _path() -> str:

@@ -88,6 +88,8 @@ def follower(run: JobDir) -> Iterator[tuple[subprocess.Popen[str], Callable[[], 
     process = subprocess.Popen(
         [sys.executable, "-c", code, "logs", "-f", str(run.run)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Ctrl-C is for who sits at a terminal; what a shell starts in the background inherits that it is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     lines: Queue[str] = Queue()
 

@@ -174,9 +174,10 @@ def start_ranks(nproc: int, jobs: dict[str, list[str]], folder: Path) -> Runs:
         str(jobs_file),
         str(outcomes_file),
     ]
-    result = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=900
-    )
+    # Packages that a test looked for on the path before it asked for ranks are there for the ranks as well.
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stderr[-5000:]
     return Runs(folder, json.loads(outcomes_file.read_text()))
 

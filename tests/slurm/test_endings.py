@@ -31,7 +31,7 @@ def test_a_cancel_is_heard(bench: Bench, moment: str) -> None:
     if moment == "as soon as it runs":
         run.wait("running", lambda: bench.cluster.job_state(run.job_id) == "RUNNING")
     elif moment == "before its first step":
-        run.wait("ranks", lambda: len(run.processes("launch.slurm.node ")) == 2)
+        run.wait("ranks", lambda: len({each.node for each in run.processes("-m launch.slurm.node ")}) == 2)
     elif moment == "at work":
         run.wait_for_step(6)
     bench.cluster.run("scancel", run.job_id)

@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.ratios import paired_ratio
 from benchmarks.records import add_output, new_record, publish, summary
+from benchmarks.sides.loading import Task, steps_of
 from benchmarks.turns import Side, interleave
 
 READERS = ("zerostream", "zerostream_ahead", "zerostream_http", "memory_map", "webdataset_rows")
@@ -96,22 +97,12 @@ def _documents(ends: Any, first: int, last: int) -> tuple[Any, Any]:
 
 def first_batches(folder: Path, context: int, rows: int) -> dict[str, float]:
     """Seconds until the first batch of a run, and of one that goes on in the middle of an epoch; medians of five."""
-    from framework.config import build_config, plan_batch
-    from framework.data.corpus import load_corpus
-    from framework.data.stream import TrainStream
-
-    values = {
-        "model": {"context_length": context},
-        "data": {"shards_dir": str(folder / "shards"), "lanes": 1},
-        "engine": {"micro_batch_size": rows, "global_batch_size": rows},
-    }
-    config = build_config(values, origin="benchmark")
-    middle = load_corpus(config.data).tokens("train") // (2 * context * rows)
+    task = Task(folder, folder, context, rows)
+    middle = len(task.tokens()) // (2 * context * rows)
 
     def seconds(step: int) -> float:
         began = time.perf_counter()
-        stream = TrainStream(load_corpus(config.data), plan_batch(config, 1), lanes=1, seed=1, rank=0)
-        next(stream.steps(step))
+        next(steps_of(task, step))
         return time.perf_counter() - began
 
     return {

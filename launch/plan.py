@@ -24,20 +24,10 @@ from framework.planner import (
     plan_saving,
     read_measured,
 )
+from framework.planner.states import PARTS
 from launch.report import print_report, print_table
 
 _GIB = 2**30
-_PARTS = (
-    "parameters",
-    "gradients",
-    "optimizer",
-    "master",
-    "activations",
-    "logits",
-    "communication",
-    "workspace",
-    "base",
-)
 
 
 @dataclass(frozen=True)
@@ -168,7 +158,7 @@ def _print(config: Config, plan: Plan, device: Device, options: PlanOptions, cal
         f"{options.nodes} x {options.gpus_per_node} {device.name} of {memory.memory_bytes / _GIB:.1f} GiB a rank\n"
         f"\nGiB a rank at its peak, micro-batch {engine.micro_batch_size}:\n"
     )
-    print_table([("", *_PARTS, "sum", "in host", "left"), *map(_memory_row, plan.ways)])
+    print_table([("", *PARTS, "sum", "in host", "left"), *map(_memory_row, plan.ways)])
     print("\nwith the micro-batch that suits each best:\n")
     head = ("", "largest micro-batch", "taken", "GiB a rank", "step s", "tokens/s", "MFU")
     print_table([head, *map(_speed_row, plan.ways)])
@@ -178,7 +168,7 @@ def _print(config: Config, plan: Plan, device: Device, options: PlanOptions, cal
 
 def _memory_row(way: Way) -> tuple[Any, ...]:
     memory = way.memory
-    parts = (memory.parts.get(part, 0) for part in _PARTS)  # type: ignore[call-overload]
+    parts = (memory.parts.get(part, 0) for part in PARTS)
     host = _gib(memory.host_bytes) if memory.host_bytes else None
     return (way.words, *map(_gib, parts), _gib(memory.peak_bytes), host, _gib(memory.margin_bytes))
 

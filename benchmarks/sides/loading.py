@@ -59,7 +59,8 @@ def _pair(rows: Any) -> Rows:
     return wide[:, :-1], wide[:, 1:]
 
 
-def _steps(task: Task, **data: Any) -> Iterator[Any]:
+def steps_of(task: Task, first_step: int = 0, **data: Any) -> Iterator[Any]:
+    """Our stream of batches from a step on; ``data`` are further keys of that section."""
     from framework.config import build_config, plan_batch
     from framework.data.corpus import load_corpus
     from framework.data.stream import TrainStream
@@ -70,7 +71,7 @@ def _steps(task: Task, **data: Any) -> Iterator[Any]:
         "engine": {"micro_batch_size": task.rows, "global_batch_size": task.rows},
     }
     config = build_config(values, origin="benchmark")
-    return TrainStream(load_corpus(config.data), plan_batch(config, 1), lanes=1, seed=1, rank=0).steps()
+    return TrainStream(load_corpus(config.data), plan_batch(config, 1), lanes=1, seed=1, rank=0).steps(first_step)
 
 
 def _rows_of(steps: Iterator[Any]) -> Iterator[Rows]:
@@ -81,14 +82,14 @@ def _rows_of(steps: Iterator[Any]) -> Iterator[Rows]:
 
 def zerostream(task: Task) -> Iterator[Rows]:
     """Ours, all work in the thread that asks."""
-    return _rows_of(_steps(task))
+    return _rows_of(steps_of(task))
 
 
 def zerostream_ahead(task: Task) -> Iterator[Rows]:
     """Ours as in a run: a thread reads two steps ahead."""
     from framework.data.stream import Prefetcher
 
-    with Prefetcher(_steps(task), depth=2, pin_memory=False) as ahead:
+    with Prefetcher(steps_of(task), depth=2, pin_memory=False) as ahead:
         yield from _rows_of(ahead)
 
 
@@ -96,12 +97,12 @@ def zerostream_http(task: Task) -> Iterator[Rows]:
     """Ours, from a server on loopback into an empty cache, which holds a quarter of the shards, or two."""
     sizes = [path.stat().st_size for path in (task.folder / "shards").glob("*.tar")]
     with _served(task.folder / "shards") as url:
-        cache = {
+        cache: dict[str, Any] = {
             "shards_dir": str(task.own / "cache"),
             "remote": url,
             "cache_bytes": max(sum(sizes) // 4, 2 * max(sizes)),
         }
-        yield from _rows_of(_steps(task, **cache))
+        yield from _rows_of(steps_of(task, **cache))
 
 
 @contextmanager

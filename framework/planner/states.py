@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from framework.config import Config
 from framework.planner.shape import ModelShape
@@ -35,6 +35,7 @@ Part = Literal[
     "workspace",
     "base",
 ]
+PARTS: tuple[Part, ...] = get_args(Part)
 BUCKET_ELEMENTS = 50_000_000
 _LIVE_ELEMENTS = 1_000_000_000
 Bytes = dict[Part, int]

@@ -25,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import zerostream
 from benchmarks.records import add_output, publish
 from framework.run_dir import RunDir
 from launch.local import prepare_environment
@@ -33,7 +34,7 @@ CONFIG = """\
 run_dir: FOLDER/run
 model: {preset: gpt2_small, context_length: 128, pad_vocab_to_multiple: 50304}  # as many rows as GPT-2's own tokenizer needs
 tokenizer: {kind: train_bpe, vocab_size: 2048}
-data: {source: embedded, documents: 500, shards_dir: FOLDER/shards, lanes: 16}
+data: {source: embedded, documents: 2000, shards_dir: FOLDER/shards, lanes: 16}
 engine: {kind: deepspeed, zero_stage: 1, micro_batch_size: 2, global_batch_size: 4}
 train: {max_steps: 1000000}
 checkpoint: {keep: 1}
@@ -65,8 +66,7 @@ def _measure(overrides: list[str], ranks: int, resumes: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "config.yaml"
         config.write_text(CONFIG.replace("FOLDER", folder), encoding="utf-8")
-        prepare = [sys.executable, "-m", "launch.cli", "prepare", str(config), "--json", *overrides]
-        subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        zerostream("prepare", config, *overrides)
         saved = _start_ranks("save", config, overrides, ranks)
         resumed = [_start_ranks("resume", config, overrides, ranks) for _ in range(resumes)]
     whole = sorted(each.pop("resume_seconds") for each in resumed)
@@ -109,13 +109,14 @@ def _build(config_path: Path, overrides: list[str]) -> tuple[_Clock, Any, Any, A
     world.barrier()
     clock.lap("rendezvous_seconds")
     store = CheckpointStore(config, found.recipe.data_fingerprint, world)
-    saved = store.newest_verified()
-    clock.lap("verify_seconds")
-    build = found.recipe.build_model if saved is None else found.recipe.build_model_to_fill
+    goes_on = store.begin_verifying()
+    build = found.recipe.build_model_to_fill if goes_on else found.recipe.build_model
     model = build(found.recipe.tokenizer)
     clock.lap("model_seconds")
-    engine = build_engine(config, found.plan, world, model)
+    engine = build_engine(config, found.plan, world, model, weights_follow=goes_on)
     clock.lap("engine_seconds")
+    saved = store.newest_verified()
+    clock.lap("verify_seconds")
     if saved is not None:
         store.load(saved, engine)
     clock.lap("load_seconds")

@@ -25,6 +25,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import zerostream
 from benchmarks.ratios import Ratio, paired_ratio, unpaired_ratio
 from benchmarks.records import add_output, new_record, publish, read_records
 from benchmarks.turns import interleave, zerostream_side
@@ -103,8 +104,7 @@ def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
 def _measure(trees: Mapping[str, Path], folder: Path, arguments: argparse.Namespace) -> Turns:
     config = folder / "config.yaml"
     config.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
-    prepare = [sys.executable, "-m", "launch.cli", "prepare", str(config), "--json", *arguments.overrides]
-    subprocess.run(prepare, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    zerostream("prepare", config, *arguments.overrides)
     turns: Turns = {name: [] for name in trees}
     for start in range(arguments.starts):
         print(f"start {start + 1} of {arguments.starts} ...", file=sys.stderr, flush=True)

@@ -22,7 +22,6 @@ import random
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from typing import Any
 import psutil
 import torch
 
+from benchmarks.command import ZEROSTREAM, zerostream
 from benchmarks.records import add_output, publish
 from framework.metrics.hardware import describe_environment
 from framework.metrics.records import read_json_lines, read_last_json_lines
@@ -52,7 +52,6 @@ engine: {zero_stage: 2, micro_batch_size: 8, global_batch_size: 16}
 train: {max_steps: 1000000, eval_every_steps: 1000000}
 logging: {tensorboard: false}
 """
-_ZEROSTREAM = (sys.executable, "-m", "launch.cli")
 _POLL_SECONDS = 0.002
 
 
@@ -167,7 +166,7 @@ class _Run:
         self._config = folder / "goodput.yaml"
         self._config.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
         self._run_dir = RunDir(folder / "run")
-        subprocess.run([*_ZEROSTREAM, "prepare", str(self._config)], check=True, stdout=sys.stderr)
+        zerostream("prepare", self._config)
 
     def measure_costs(self) -> Costs:
         """Kills a run, and watches the start that goes on: when each step and each checkpoint appears."""
@@ -235,7 +234,7 @@ class _Run:
 
     def _start(self, save_every_steps: int) -> subprocess.Popen[bytes]:
         command = [
-            *_ZEROSTREAM,
+            *ZEROSTREAM,
             "train",
             str(self._config),
             f"checkpoint.every_steps={save_every_steps}",

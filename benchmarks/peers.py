@@ -24,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import zerostream
 from benchmarks.loader import add_work, measure_readers, write_tokens
 from benchmarks.ratios import paired_ratio
 from benchmarks.records import add_output, new_record, publish, summary
@@ -179,8 +180,7 @@ def _write_training_text(folder: Path, setting: training.Setting) -> Path:
         "",
     ]
     config.write_text("\n".join(lines), encoding="utf-8")
-    command = [sys.executable, "-m", "launch.cli", "prepare", str(config), "--json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    zerostream("prepare", config)
     documents = load_corpus(load_config(config, []).data).documents("train")
     np.save(folder / "tokens.npy", np.concatenate(list(documents)).astype(np.uint16))
     return config

@@ -18,11 +18,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +27,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import zerostream
 from framework.config import load_config
 from framework.metrics.records import read_json_lines
 from framework.planner import device_named, plan_memory
@@ -48,7 +46,6 @@ train: {max_steps: STEPS, eval_every_steps: 1000, eval_max_sequences: 4, sample_
 checkpoint: {asynchronous: false}
 logging: {tensorboard: false}
 """.replace("STEPS", str(STEPS))
-_ZEROSTREAM = (sys.executable, "-m", "launch.cli")
 _MODELS = {
     "21M": {"layers": 6, "width": 512, "heads": 8},
     "60M": {"layers": 8, "width": 768, "heads": 12},
@@ -211,22 +208,15 @@ class _Bench:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._config = _write_config(folder)
-        subprocess.run([*_ZEROSTREAM, "prepare", str(self._config)], check=True, stdout=sys.stderr)
+        zerostream("prepare", self._config)
 
     def measure(self, cell: Cell, base: dict[str, Any] | None) -> dict[str, Any]:
         """The line of one cell; without ``base`` that of the libraries alone."""
         run_dir = RunDir(self._folder / "run")
         shutil.rmtree(run_dir.path, ignore_errors=True)  # of the cell before
         began = time.monotonic()
-        outcome = subprocess.run(
-            [*_ZEROSTREAM, "train", str(self._config), *cell.overrides, "--nproc", str(cell.ranks)],
-            env={**os.environ, **MALLOC_SETTINGS},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=_RUN_SECONDS,
-        )
-        if outcome.returncode:
-            raise RuntimeError(f"{cell} ended with {outcome.returncode}: {outcome.stdout.decode()[-2000:]}")
+        arguments = ("train", self._config, *cell.overrides, "--nproc", cell.ranks)
+        zerostream(*arguments, environment=MALLOC_SETTINGS, timeout=_RUN_SECONDS)
         measured = max(line["peak_memory_bytes"] for line in read_json_lines(run_dir.metrics))
         environment = json.loads(run_dir.environment.read_text(encoding="utf-8"))
         line: dict[str, Any] = {

@@ -15,8 +15,6 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import zerostream
 from framework.config import build_config, load_config
 from framework.metrics.records import read_json_lines
 from framework.planner import Measured, device_named, fit, plan_speed
@@ -41,7 +40,6 @@ train: {max_steps: STEPS, eval_every_steps: 1000, eval_max_sequences: 2, sample_
 checkpoint: {asynchronous: false}
 logging: {tensorboard: false}
 """.replace("STEPS", str(STEPS))
-_ZEROSTREAM = (sys.executable, "-m", "launch.cli")
 _MODELS = {
     "2M": {"layers": 4, "width": 192, "heads": 6},
     "7M": {"layers": 4, "width": 384, "heads": 6},
@@ -147,21 +145,13 @@ class _Bench:
         self._folder = folder
         self._config = folder / "planned_speed.yaml"
         self._config.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
-        subprocess.run([*_ZEROSTREAM, "prepare", str(self._config)], check=True, stdout=sys.stderr)
+        zerostream("prepare", self._config)
 
     def measure(self, cell: Cell) -> dict[str, Any]:
         """The throughput line of one run: medians of its steps after the first few."""
         run_dir = RunDir(self._folder / "run")
         shutil.rmtree(run_dir.path, ignore_errors=True)  # of the cell before
-        command = [
-            *_ZEROSTREAM,
-            "train",
-            str(self._config),
-            *cell.overrides,
-            "--nproc",
-            str(cell.ranks),
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        zerostream("train", self._config, *cell.overrides, "--nproc", cell.ranks)
         steps = read_json_lines(run_dir.metrics)[WARMUP_STEPS:]
         seconds = sorted(step["step_seconds"] for step in steps)
         config = load_config(self._config, cell.overrides).model_dump(mode="json")

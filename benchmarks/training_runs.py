@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command import zerostream
 from framework.config import load_config
 from framework.metrics.records import read_json_lines
 from framework.run_dir import RunDir
@@ -95,8 +96,7 @@ def prepare_corpus(folder: Path) -> Path:
         "logging: {every_steps: 1000, tensorboard: false}\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "launch.cli", "prepare", str(config), "--json"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=600)
+    zerostream("prepare", config, timeout=600)
     return config
 
 

@@ -93,8 +93,13 @@ def _refuse_other_version(folder: Path, version: object) -> None:
         )
 
 
-def verify(folder: Path) -> CheckpointManifest:
-    """Reads the manifest and checks every file's size and SHA-256.
+def verify(folder: Path, *, share: int = 0, shares: int = 1) -> CheckpointManifest:
+    """Reads the manifest and checks every file's size, and the SHA-256 of every file in this share of them.
+
+    Args:
+        folder: of the checkpoint.
+        share: from 0; all shares together cover every file.
+        shares: how many there are.
 
     Raises:
         CheckpointError: names the first file that is missing or differs.
@@ -106,10 +111,11 @@ def verify(folder: Path) -> CheckpointManifest:
         if size != expected.size_bytes:
             found = "is missing" if size is None else f"has {size} bytes, not {expected.size_bytes}"
             raise CheckpointError(f"checkpoint file {path} {found}", fix="use an older checkpoint")
+    ours = list(manifest.files)[share::shares]
     with ThreadPoolExecutor() as threads:  # hashing lets go of Python's lock
-        hashes = threads.map(lambda name: _hash_or_refuse(folder / name), manifest.files)
-        for (name, expected), found in zip(manifest.files.items(), hashes, strict=True):
-            if found != expected.sha256:
+        hashes = threads.map(lambda name: _hash_or_refuse(folder / name), ours)
+        for name, found in zip(ours, hashes, strict=True):
+            if found != manifest.files[name].sha256:
                 raise CheckpointError(
                     f"checkpoint file {folder / name} does not have its recorded SHA-256", fix="use an older checkpoint"
                 )

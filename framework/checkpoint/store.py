@@ -54,6 +54,10 @@ class CheckpointStore:
         self._writing: Future[FileEntry] | None = None
         self._committing: Future[None] | None = None
         self._commit: Callable[[dict[str, FileEntry]], None] = lambda files: None
+        self._candidates: list[int] = []
+        self._verifying: Future[CheckpointManifest] = Future()
+        self.passed_over: list[str] = []
+        """Why each checkpoint that is newer than the verified one did not verify."""
 
     def save(
         self,
@@ -119,13 +123,35 @@ class CheckpointStore:
         while self.is_pending:
             self.advance()
 
+    def begin_verifying(self) -> bool:
+        """Whether there is any checkpoint; begins to verify the newest, while the ranks build what it is to fill."""
+        self._candidates = self._world.from_main(self._run_dir.checkpoint_steps)
+        if self._candidates:
+            self._verify_newest_candidate()
+        return bool(self._candidates)
+
     def newest_verified(self) -> CheckpointManifest | None:
-        """The newest checkpoint whose every file verifies; rank 0 looks, all ranks get the same answer.
+        """The newest checkpoint whose every file verifies, the same on all ranks; None when ``begin_verifying`` found none.
+
+        Every rank reads its share of the files: one alone would be hours at it where hundreds wrote them. What was passed over
+        is told in ``passed_over``.
 
         Raises:
             CheckpointError: there are checkpoints, but none verifies; starting from scratch would lose the run.
         """
-        return self._world.from_main(lambda: find_newest_verified(self._run_dir))
+        while self._candidates:
+            try:
+                # None is exchanged, not the manifest, which names the files of all ranks.
+                self._world.together(lambda: self._verifying.result() and None)
+                return self._verifying.result()
+            except CheckpointError as error:
+                self.passed_over.append(error.cause)
+                self._candidates.pop()
+                if self._candidates:
+                    self._verify_newest_candidate()
+        if self.passed_over:
+            raise _none_verifies(self._run_dir, self.passed_over)
+        return None
 
     def load(self, manifest: CheckpointManifest, engine: Engine) -> None:
         """Restores weights and optimizer from a verified checkpoint, whoever wrote it.
@@ -138,6 +164,11 @@ class CheckpointStore:
         readers = []  # no result that ranks exchange: open files stay where they are
         self._world.together(lambda: readers.append(CheckpointReader(folder, manifest)))
         engine.restore(readers[0])
+
+    def _verify_newest_candidate(self) -> None:
+        folder = self._run_dir.checkpoint(self._candidates[-1])
+        rank, ranks = self._world.rank, self._world.world_size
+        self._verifying = self._thread.submit(verify, folder, share=rank, shares=ranks)
 
     def _copy_to_host(self, engine: Engine) -> dict[str, npt.NDArray[np.float32]]:
         on_gpu = self._world.device.type == "cuda"
@@ -229,11 +260,15 @@ def find_newest_verified(run_dir: RunDir) -> CheckpointManifest | None:
         except CheckpointError as error:
             problems.append(error.cause)
     if problems:
-        raise CheckpointError(
-            f"no checkpoint below {run_dir.checkpoints} verifies: {problems[0]}",
-            fix="restore one from a backup, or start from the beginning with `zerostream train CONFIG --start-over`",
-        )
+        raise _none_verifies(run_dir, problems)
     return None
+
+
+def _none_verifies(run_dir: RunDir, problems: list[str]) -> CheckpointError:
+    return CheckpointError(
+        f"no checkpoint below {run_dir.checkpoints} verifies: {problems[0]}",
+        fix="restore one from a backup, or start from the beginning with `zerostream train CONFIG --start-over`",
+    )
 
 
 def _make_empty(folder: Path) -> None:

@@ -13,8 +13,17 @@ from framework.errors import ConfigError
 from framework.model.loss_model import LossModel
 
 
-def build_engine(config: Config, plan: BatchPlan, world: World, model: LossModel) -> Engine:
+def build_engine(
+    config: Config, plan: BatchPlan, world: World, model: LossModel, *, weights_follow: bool = False
+) -> Engine:
     """Wraps ``model`` for training. All ranks must call it together.
+
+    Args:
+        config: of the run.
+        plan: of its batch.
+        world: the ranks.
+        model: the same on all ranks.
+        weights_follow: its trainable weights may hold anything, different on every rank; ``Engine.restore`` brings them.
 
     Raises:
         ConfigError: the precision needs a device that is not there.
@@ -38,4 +47,4 @@ def build_engine(config: Config, plan: BatchPlan, world: World, model: LossModel
     # DeepSpeed takes seconds to import: only those who use it wait for it.
     from framework.engine.deepspeed_engine import DeepSpeedEngine
 
-    return DeepSpeedEngine(config, plan, world, model)
+    return DeepSpeedEngine(config, plan, world, model, weights_follow=weights_follow)

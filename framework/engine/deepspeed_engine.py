@@ -6,11 +6,12 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import deepspeed
 import torch
+from deepspeed.runtime.engine import DeepSpeedEngine as DeepSpeedRuntime
 from deepspeed.utils import logger as deepspeed_logger
 
 from framework.config.batch import BatchPlan
@@ -29,20 +30,23 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distri
 class DeepSpeedEngine(Engine):
     """ZeRO stages 0 to 3 (Rajbhandari et al. 2020, arXiv:1910.02054), on GPUs over NCCL and on CPUs over gloo."""
 
-    def __init__(self, config: Config, plan: BatchPlan, world: World, model: LossModel) -> None:
+    def __init__(
+        self, config: Config, plan: BatchPlan, world: World, model: LossModel, *, weights_follow: bool
+    ) -> None:
         super().__init__(world, model)
         deepspeed_logger.setLevel(logging.WARNING)
         _use_gloo_alone()
         _import_muon_uncompiled()
         deepspeed.init_distributed(dist_init_required=False)
         self._engine: Any
-        self._engine, _, _, _ = deepspeed.initialize(
-            model=model,
-            optimizer=lambda _: build_optimizer(model, config.optimizer),
-            model_parameters=[parameter for parameter in model.parameters() if parameter.requires_grad],
-            config=deepspeed_config(config, plan),
-            dist_init_required=False,
-        )
+        with _rank_0s_weights_not_sent() if weights_follow else nullcontext():
+            self._engine, _, _, _ = deepspeed.initialize(
+                model=model,
+                optimizer=lambda _: build_optimizer(model, config.optimizer),
+                model_parameters=[parameter for parameter in model.parameters() if parameter.requires_grad],
+                config=deepspeed_config(config, plan),
+                dist_init_required=False,
+            )
         self._norm_is_ours = config.engine.zero_stage == 0 and config.engine.precision == "fp32"
         self._stage_0_masters = _forget_dry_step(self._engine) if self._holds_plain_masters() else {}
 
@@ -186,6 +190,18 @@ def _use_gloo_alone() -> None:
 
     # Where it is not made yet, DeepSpeed would make it by running a compiler, for the sake of operators that nobody asks about.
     vars(deepspeed.ops).setdefault("__compatible_ops__", {})["deepspeed_shm_comm"] = False
+
+
+@contextmanager
+def _rank_0s_weights_not_sent() -> Iterator[None]:
+    """DeepSpeed sends every weight of rank 0 to all others when it starts: half a second at 124M parameters over gloo, for values
+    that a checkpoint is about to replace."""
+    send = DeepSpeedRuntime._broadcast_model
+    DeepSpeedRuntime._broadcast_model = lambda _: None
+    try:
+        yield
+    finally:
+        DeepSpeedRuntime._broadcast_model = send
 
 
 def _import_muon_uncompiled() -> None:

@@ -51,7 +51,8 @@ def filter_logits(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         threshold = torch.topk(logits, sampling.top_k).values[..., -1:]
         logits = logits.masked_fill(logits < threshold, float("-inf"))
     if sampling.top_p is not None and sampling.top_p < 1:
-        ordered, indices = torch.sort(logits, descending=True)
+        # Stable: of equally likely tokens the same ones stay on every device.
+        ordered, indices = torch.sort(logits, dim=-1, descending=True, stable=True)
         probabilities = torch.softmax(ordered, dim=-1)
         # A token stays while those before it do not reach top_p yet: the most likely one always stays.
         beyond = torch.cumsum(probabilities, dim=-1) - probabilities >= sampling.top_p

@@ -66,11 +66,15 @@ def train(config: Config, stop: StopRequest) -> None:
             watch.forget_gone(world.world_size)
         recipe = found.recipe
         checkpoints = CheckpointStore(config, recipe.data_fingerprint, world)
-        saved = checkpoints.newest_verified()
-        model = (recipe.build_model if saved is None else recipe.build_model_to_fill)(recipe.tokenizer)
+        goes_on = checkpoints.begin_verifying()
+        model = (recipe.build_model_to_fill if goes_on else recipe.build_model)(recipe.tokenizer)
         torch.manual_seed(config.seed)  # whatever building has drawn, or left out
         size = _ModelSize(config, model)
-        engine = build_engine(config, found.plan, world, model)
+        engine = build_engine(config, found.plan, world, model, weights_follow=goes_on)
+        saved = checkpoints.newest_verified()
+        if world.is_main:
+            for cause in checkpoints.passed_over:
+                console.say(f"warning: {cause}; going on from an older checkpoint")
         world.from_main(
             lambda: _open_run_dir(config, run_dir, recipe, describe_environment(world.world_size, world.device))
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from hypothesis import settings
 from framework.data.manifest import SPLITS, ShardManifest
 from framework.data.shards import ShardWriter, shard_name
 
-# The machine may be busy with measurements: a slow example is no failure.
-settings.register_profile("unhurried", deadline=None)
+# The machine may be busy with measurements: a slow example is no failure. The continuous integration tries the same examples
+# each time, so that a change is judged by itself; whoever runs the tests at a desk looks for new ones.
+settings.register_profile("unhurried", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("unhurried")
 
 END_OF_TEXT_ID = 0

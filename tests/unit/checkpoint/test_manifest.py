@@ -109,45 +109,76 @@ def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
         verify(tmp_path / "step-00000004")
 
 
+@pytest.mark.parametrize("shares", [1, 2, 3])
+def test_ranks_that_share_the_files_miss_none(tmp_path: Path, shares: int) -> None:
+    folder = tmp_path / "step-00000004"
+    for name in ("state-0", "state-1"):
+        shutil.rmtree(folder, ignore_errors=True)
+        write_checkpoint(folder, 4)
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        assert sum(is_refused(folder, share, shares) for share in range(shares)) == 1
+
+
+def is_refused(folder: Path, share: int, shares: int) -> bool:
+    try:
+        verify(folder, share=share, shares=shares)
+    except CheckpointError:
+        return True
+    return False
+
+
 # --- Choosing ---
 
+Choose = Callable[[RunDir], CheckpointManifest | None]
 
-def test_the_newest_that_verifies_is_chosen(tmp_path: Path) -> None:
+
+@pytest.fixture(params=["by a reader", "by ranks that build meanwhile"])
+def choose(request: pytest.FixtureRequest, world: World) -> Choose:
+    def by_ranks(run_dir: RunDir) -> CheckpointManifest | None:
+        store = CheckpointStore(config_of(run_dir.path), "d" * 64, world)
+        assert store.begin_verifying() == bool(run_dir.checkpoint_steps())
+        return store.newest_verified()
+
+    return find_newest_verified if request.param == "by a reader" else by_ranks
+
+
+def test_the_newest_that_verifies_is_chosen(tmp_path: Path, choose: Choose) -> None:
     run_dir = RunDir(tmp_path)
     for step in (2, 4, 10):
         write_checkpoint(run_dir.checkpoint(step), step)
-    newest = find_newest_verified(run_dir)
+    newest = choose(run_dir)
     assert newest is not None
     assert newest.step == 10
 
 
 @pytest.mark.parametrize("damage", [damage for damage, _ in DAMAGES])
-def test_an_older_one_is_chosen_where_the_newest_is_damaged(tmp_path: Path, damage: Damage) -> None:
+def test_an_older_one_is_chosen_where_the_newest_is_damaged(tmp_path: Path, choose: Choose, damage: Damage) -> None:
     run_dir = RunDir(tmp_path)
     for step in (2, 4):
         write_checkpoint(run_dir.checkpoint(step), step)
     damage(run_dir.checkpoint(4))
-    newest = find_newest_verified(run_dir)
+    newest = choose(run_dir)
     assert newest is not None
     assert newest.step == 2
 
 
-def test_none_that_verifies_is_an_error_and_no_start_from_scratch(tmp_path: Path) -> None:
+def test_none_that_verifies_is_an_error_and_no_start_from_scratch(tmp_path: Path, choose: Choose) -> None:
     run_dir = RunDir(tmp_path)
     for step in (2, 4):
         write_checkpoint(run_dir.checkpoint(step), step)
         flip_a_bit(run_dir.checkpoint(step))
     with pytest.raises(CheckpointError, match=r"no checkpoint .* verifies: .*step-00000004"):
-        find_newest_verified(run_dir)
+        choose(run_dir)
 
 
-def test_other_files_and_unfinished_saves_are_no_checkpoints(tmp_path: Path) -> None:
+def test_other_files_and_unfinished_saves_are_no_checkpoints(tmp_path: Path, choose: Choose) -> None:
     run_dir = RunDir(tmp_path)
-    assert find_newest_verified(run_dir) is None
+    assert choose(run_dir) is None
     write_checkpoint(run_dir.checkpoints / "step-00000004.tmp", 4)
     (run_dir.checkpoints / "notes").mkdir()
     assert run_dir.checkpoint_steps() == []
-    assert find_newest_verified(run_dir) is None
+    assert choose(run_dir) is None
 
 
 # --- The store, with one rank and the reference engine ---
@@ -240,6 +271,7 @@ def test_loading_brings_the_weights_back(tmp_path: Path, world: World) -> None:
     with torch.no_grad():
         for parameter in engine.model.parameters():
             parameter += 1.0
+    assert store.begin_verifying()
     newest = store.newest_verified()
     assert newest is not None
     store.load(newest, engine)

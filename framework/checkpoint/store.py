@@ -141,8 +141,7 @@ class CheckpointStore:
         """
         while self._candidates:
             try:
-                # None is exchanged, not the manifest, which names the files of all ranks.
-                self._world.together(lambda: self._verifying.result() and None)
+                self._world.together(self._wait_for_own_share)
                 return self._verifying.result()
             except CheckpointError as error:
                 self.passed_over.append(error.cause)
@@ -169,6 +168,10 @@ class CheckpointStore:
         folder = self._run_dir.checkpoint(self._candidates[-1])
         rank, ranks = self._world.rank, self._world.world_size
         self._verifying = self._thread.submit(verify, folder, share=rank, shares=ranks)
+
+    def _wait_for_own_share(self) -> None:
+        """Keeps the result, for it is not to be exchanged: it names the files of all ranks."""
+        self._verifying.result()
 
     def _copy_to_host(self, engine: Engine) -> dict[str, npt.NDArray[np.float32]]:
         on_gpu = self._world.device.type == "cuda"

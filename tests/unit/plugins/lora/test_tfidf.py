@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -31,6 +32,26 @@ def test_what_is_loaded_answers_digit_for_digit(labels: list[int], tmp_path: Pat
     assert found.sum(axis=1) == pytest.approx(1)
     assert (found[:, np.bincount(labels, minlength=4) == 0] == 0).all()
     assert {path.name for path in tmp_path.iterdir()} == {TERMS_FILE, NUMBERS_FILE}
+
+
+def test_it_is_as_sure_of_new_texts_as_it_is_often_right() -> None:
+    """A word tells the classes apart in four of five texts; in the others it misleads."""
+    numbers = np.arange(400)
+    labels = numbers % 2
+    told = np.where(numbers // 2 % 5 == 0, 1 - labels, labels)
+    texts = [f"word{number} thing{number % 7} {('bedtime', 'mystery')[word]}" for number, word in enumerate(told)]
+    new = fit_tfidf(texts[:200], labels[:200], 2).probabilities(texts[200:])
+    assert (new.argmax(axis=1) == labels[200:]).mean() == 0.8
+    assert new.max(axis=1).mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_the_temperature_changes_no_answer_and_is_kept(tmp_path: Path) -> None:
+    fitted = fit_tfidf(TRAIN * 3, np.array([0, 0, 1, 1] * 3), 3)
+    assert fitted.temperature != 1.0
+    plain = dataclasses.replace(fitted, temperature=1.0)
+    assert (fitted.probabilities(TEXTS).argmax(axis=1) == plain.probabilities(TEXTS).argmax(axis=1)).all()
+    fitted.save(tmp_path)
+    assert load_tfidf(tmp_path).temperature == fitted.temperature
 
 
 def test_it_knows_the_words_of_its_training_rows_alone(tmp_path: Path) -> None:

@@ -96,8 +96,8 @@ def fit_tfidf(texts: Sequence[str], labels: Integers, classes: int) -> TfidfClas
     for fold in range(_FOLDS):
         learned, asked = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         if len(learned) and len(asked):
-            inner = _fit([texts[row] for row in learned], labels[learned], classes)
-            unseen[asked] = inner.probabilities([texts[row] for row in asked])
+            inner = _fit([texts[row] for row in learned.tolist()], labels[learned], classes)
+            unseen[asked] = inner.probabilities([texts[row] for row in asked.tolist()])
         else:
             unseen[asked] = fitted.shares
     return replace(fitted, temperature=_best_temperature(unseen, labels))

@@ -13,7 +13,7 @@ Two questions, on one classification run:
 * speed: tokens of text (padding does not count) a second of ``zerostream``'s loop with its prefetcher and records, and of
   ``transformers.Trainer``, in fp32 on the same threads, from the same base, with the same LoRA and the same examples, 16 a
   step. The Trainer is left at its defaults: fused AdamW, clipping at 1, batches drawn at random, padded by
-  ``DataCollatorWithPadding``; it neither evaluates nor saves nor reports. Ours takes a step in micro-batches of 4, which it
+  ``DataCollatorWithPadding``; it neither evaluates nor saves nor reports. Ours takes a step in micro-batches of 8, which it
   fills with texts of like length, on the default engine, on the plain one, and compiled.
 
 So that nobody has to ask: ``trainer_micro_batches`` is the Trainer with the same micro-batches, accumulated, and
@@ -45,7 +45,7 @@ from launch.local import prepare_environment
 CONFIG = """\
 model: {preset: PRESET}
 data: {lanes: 16}
-engine: {kind: deepspeed, zero_stage: 1, micro_batch_size: 4, global_batch_size: 16}
+engine: {kind: deepspeed, zero_stage: 1, micro_batch_size: 8, global_batch_size: 16}
 train: {max_steps: 1000000, eval_every_steps: 1000000, step_timeout_seconds: 86400}  # it waits while others take turns
 checkpoint: {every_steps: 1000000}
 logging: {tensorboard: false}

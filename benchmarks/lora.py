@@ -14,7 +14,8 @@ Two questions, on one classification run:
   ``transformers.Trainer``, in fp32 on the same threads, from the same base, with the same LoRA and the same examples, 16 a
   step. The Trainer is left at its defaults: fused AdamW, clipping at 1, batches drawn at random, padded by
   ``DataCollatorWithPadding``; it neither evaluates nor saves nor reports. Ours takes a step in micro-batches of 8, which it
-  fills with texts of like length, on the default engine, on the plain one, and compiled.
+  fills with texts of like length, on the default engine, on the plain one, and compiled; ``zerostream_grouped`` puts texts of
+  like length into one step and takes it whole, on the plain engine.
 
 So that nobody has to ask: ``trainer_micro_batches`` is the Trainer with the same micro-batches, accumulated, and
 ``trainer_grouped`` with ``train_sampling_strategy="group_by_length"``, which draws texts of like length into one step.
@@ -56,6 +57,7 @@ OURS = {
     "zerostream": (),
     "zerostream_reference": ("engine.kind=reference",),
     "zerostream_compiled": ("engine.compile=true",),
+    "zerostream_grouped": ("engine.kind=reference", "engine.micro_batch_size=16", "plugins.lora.group_by_length=true"),
 }
 
 

@@ -1,7 +1,7 @@
 """From texts to the batches of a fine-tuning run: one example is one sequence, and the order is that of pretraining.
 
-The stream is a pure function of (examples, seed, step), like that of shards, by the same order: a cursor belongs to a lane for
-ever, every example comes once an epoch, another number of ranks takes the same examples in the same step.
+The stream is a pure function of (examples, seed, step), like that of shards: every example comes once an epoch, and another
+number of ranks takes the same examples in the same step.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import numpy.typing as npt
 import torch
 
 from framework.config import BatchPlan
-from framework.data.order import MixtureOrder, evaluation_cursors, mixture_order, permutation, step_cursors
+from framework.data.order import evaluation_cursors, permutation, step_cursors
 from framework.data.stream import IGNORED_TARGET, Digest, MicroBatch, StepBatch
 
 Tokens = npt.NDArray[np.int64]
 _ROUND_LENGTH_TO = 8
 """A micro-batch is as long as its longest example, rounded up: padding costs time, and odd lengths cost more."""
+_WINDOW_STEPS = 50
+"""Of so many steps in turn the examples are sorted by length, so that which ones meet still differs from epoch to epoch; as
+many as Hugging Face's Trainer takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,36 +48,51 @@ class ExampleStream:
     Args:
         examples: of the training rows.
         plan: the batch arithmetic of this start.
-        lanes: ``data.lanes``; the plan's ranks divide it.
         seed: of the order.
         rank: whose share this is.
         pad_id: token that fills short rows.
+        group_by_length: put texts of like length into one step.
     """
 
     examples: Sequence[Example]
     plan: BatchPlan
-    lanes: int
     seed: int
     rank: int
     pad_id: int
-
-    @cached_property
-    def order(self) -> MixtureOrder:
-        """Where each cursor stands; the examples are one set."""
-        return mixture_order([[len(self.examples)]], [1], lanes=self.lanes, seed=self.seed)
+    group_by_length: bool = False
 
     def steps(self, first_step: int = 0) -> Iterator[StepBatch]:
         """This rank's share of step ``first_step`` (from 0) and all that follow, for ever."""
-        epoch, shuffled = -1, np.zeros(0, dtype=np.int64)
+        known_epoch, order = -1, np.zeros(0, dtype=np.int64)
         for step in itertools.count(first_step):
             rows = []
             for cursor in step_cursors(step, self.plan.global_batch_size, self.rank, self.plan.ranks):
-                address = self.order.locate(cursor)
-                if address.epoch != epoch:
-                    epoch = address.epoch
-                    shuffled = permutation(len(self.examples), self.seed, "examples", epoch)
-                rows.append((cursor, self.examples[shuffled[address.row]]))
+                epoch, place = divmod(cursor, len(self.examples))
+                if epoch != known_epoch:
+                    known_epoch, order = epoch, self._order_of(epoch)
+                rows.append((cursor, self.examples[order[place]]))
             yield self._make_step(step, rows)
+
+    def _order_of(self, epoch: int) -> npt.NDArray[np.int64]:
+        """[examples] int64: numbers of the examples as the epoch takes them, each once."""
+        count, step_size = len(self.examples), self.plan.global_batch_size
+        shuffled = permutation(count, self.seed, "examples", epoch)
+        if not self.group_by_length:
+            return shuffled
+        # An epoch may begin and end within a step: only whole steps are grouped.
+        first = min(-epoch * count % step_size, count)
+        whole = (count - first) // step_size
+        grouped = shuffled[first : first + whole * step_size]
+        for start in range(0, len(grouped), _WINDOW_STEPS * step_size):
+            window = grouped[start : start + _WINDOW_STEPS * step_size]
+            window[:] = window[np.argsort(self._lengths[window], kind="stable")]
+        steps = grouped.reshape(whole, step_size)
+        steps[:] = steps[permutation(whole, self.seed, "steps", epoch)]
+        return shuffled
+
+    @cached_property
+    def _lengths(self) -> npt.NDArray[np.int64]:
+        return np.array([len(example.input_ids) for example in self.examples], dtype=np.int64)
 
     def _make_step(self, step: int, rows: Sequence[tuple[int, Example]]) -> StepBatch:
         size = self.plan.micro_batch_size

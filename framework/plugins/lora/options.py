@@ -225,6 +225,9 @@ class LoraOptions(Section):
     averaged. The result then is the ensemble's, says so, and has the model's own scores beside it."""
     ensemble_weight: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """For `ensemble_with`: the model's own weight; the rest is shared evenly."""
+    group_by_length: bool = False
+    """Texts of like length share a step: less padding, so more texts a second; but a step then sees fewer kinds of texts where
+    length tells something about the answer."""
     on_long_text: Literal["error", "truncate"] = "error"
     """What a text beyond `model.context_length` does: end the command, or lose its end, counted."""
 

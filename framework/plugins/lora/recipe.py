@@ -180,10 +180,10 @@ class FineTuning(Recipe):
         return ExampleStream(
             self.train_examples,
             plan,
-            lanes=self.config.data.lanes,
             seed=self.config.seed,
             rank=rank,
             pad_id=self.tokenizer.end_of_text_id,
+            group_by_length=self.options.group_by_length,
         )
 
     def adapt(self, model: PreTrainedModel, used_from: RunDir | None) -> nn.Module:

@@ -139,10 +139,8 @@ class Denoising(Recipe):
     def stream(self, plan: BatchPlan, rank: int) -> ExampleStream:
         from framework.plugins.lora.examples import ExampleStream
 
-        end, lanes = self.tokenizer.end_of_text_id, self.config.data.lanes
-        return ExampleStream(
-            _as_examples(self.train_rows), plan, lanes=lanes, seed=self.config.seed, rank=rank, pad_id=end
-        )
+        end = self.tokenizer.end_of_text_id
+        return ExampleStream(_as_examples(self.train_rows), plan, seed=self.config.seed, rank=rank, pad_id=end)
 
     def evaluator(self, plan: BatchPlan, engine: Engine) -> AnswerEvaluator:
         return AnswerEvaluator(self, plan, engine)

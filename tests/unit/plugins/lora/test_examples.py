@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from framework.plugins.lora.examples import (
     make_micro_batch,
 )
 
-LANES, GLOBAL_BATCH, PAD = 8, 8, 0
+GLOBAL_BATCH, PAD = 8, 0
 
 
 def examples(count: int) -> list[Example]:
@@ -33,38 +34,65 @@ def examples(count: int) -> list[Example]:
     return made
 
 
-def stream(count: int, *, ranks: int = 1, rank: int = 0, micro_batch_size: int = 2) -> ExampleStream:
+def stream(
+    count: int, *, ranks: int = 1, rank: int = 0, micro_batch_size: int = 2, grouped: bool = False
+) -> ExampleStream:
     plan = BatchPlan(ranks, micro_batch_size, GLOBAL_BATCH // (ranks * micro_batch_size), GLOBAL_BATCH, 16)
-    return ExampleStream(examples(count), plan, lanes=LANES, seed=5, rank=rank, pad_id=PAD)
+    return ExampleStream(examples(count), plan, seed=5, rank=rank, pad_id=PAD, group_by_length=grouped)
 
 
-def step_digests(count: int, steps: int, *, ranks: int, micro_batch_size: int) -> list[Digest]:
-    each = [
-        itertools.islice(stream(count, ranks=ranks, rank=rank, micro_batch_size=micro_batch_size).steps(), steps)
+def step_digests(count: int, steps: int, *, ranks: int, micro_batch_size: int, grouped: bool) -> list[Digest]:
+    of_rank = [
+        stream(count, ranks=ranks, rank=rank, micro_batch_size=micro_batch_size, grouped=grouped)
         for rank in range(ranks)
     ]
+    each = [itertools.islice(one.steps(), steps) for one in of_rank]
     return [sum((batch.digest for batch in of_ranks), start=Digest()) for of_ranks in zip(*each, strict=True)]
 
 
-@given(count=st.integers(2, 40))
-def test_every_example_comes_once_an_epoch(count: int) -> None:
-    steps = itertools.islice(stream(count).steps(), count)  # 8 x count sequences: eight epochs
+@given(count=st.integers(2, 40), grouped=st.booleans())
+def test_every_example_comes_once_an_epoch(count: int, grouped: bool) -> None:
+    steps = itertools.islice(stream(count, grouped=grouped).steps(), count)  # 8 x count sequences: eight epochs
     seen = Counter(
         int(row[1]) - 1 for batch in steps for micro_batch in batch.micro_batches for row in micro_batch.input_ids
     )
     assert seen == Counter(dict.fromkeys(range(count), GLOBAL_BATCH))
 
 
-@given(count=st.integers(2, 40), ranks=st.sampled_from([1, 2, 4]), micro_batch_size=st.sampled_from([1, 2]))
-def test_steps_do_not_depend_on_ranks_or_micro_batches(count: int, ranks: int, micro_batch_size: int) -> None:
-    alone = step_digests(count, 5, ranks=1, micro_batch_size=8)
-    assert step_digests(count, 5, ranks=ranks, micro_batch_size=micro_batch_size) == alone
+@given(
+    count=st.integers(2, 40),
+    ranks=st.sampled_from([1, 2, 4]),
+    micro_batch_size=st.sampled_from([1, 2]),
+    grouped=st.booleans(),
+)
+def test_steps_do_not_depend_on_ranks_or_micro_batches(
+    count: int, ranks: int, micro_batch_size: int, grouped: bool
+) -> None:
+    alone = step_digests(count, 5, ranks=1, micro_batch_size=8, grouped=grouped)
+    assert step_digests(count, 5, ranks=ranks, micro_batch_size=micro_batch_size, grouped=grouped) == alone
 
 
-@given(count=st.integers(2, 40), first=st.integers(0, 30))
-def test_a_resumed_stream_goes_on_where_it_was(count: int, first: int) -> None:
-    whole = [batch.digest for batch in itertools.islice(stream(count).steps(), first + 3)]
-    assert [batch.digest for batch in itertools.islice(stream(count).steps(first), 3)] == whole[first:]
+@given(count=st.integers(2, 40), first=st.integers(0, 30), grouped=st.booleans())
+def test_a_resumed_stream_goes_on_where_it_was(count: int, first: int, grouped: bool) -> None:
+    whole = [batch.digest for batch in itertools.islice(stream(count, grouped=grouped).steps(), first + 3)]
+    again = itertools.islice(stream(count, grouped=grouped).steps(first), 3)
+    assert [batch.digest for batch in again] == whole[first:]
+
+
+def test_grouped_steps_hold_texts_of_like_length_and_come_in_no_order_of_it() -> None:
+    """Forty texts of five lengths are five whole steps: each of one length, and no two epochs alike."""
+    lengths = [
+        [example_length(row) for micro in batch.micro_batches for row in micro.input_ids]
+        for batch in itertools.islice(stream(40, grouped=True).steps(), 10)
+    ]
+    assert all(len(set(step)) == 1 for step in lengths)
+    epochs = [[step[0] for step in lengths[:5]], [step[0] for step in lengths[5:]]]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == [2, 3, 4, 5, 6]
+    assert epochs[0] not in (sorted(epochs[0]), epochs[1])
+
+
+def example_length(row: torch.Tensor) -> int:
+    return 1 + int((row[1:] != PAD).sum())
 
 
 def test_two_epochs_have_two_orders() -> None:

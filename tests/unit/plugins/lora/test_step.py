@@ -37,7 +37,7 @@ def first_step(lengths: list[int], *, micro_batch_size: int, ranks: int = 1) -> 
     """Each rank's share."""
     plan = BatchPlan(ranks, micro_batch_size, BATCH // micro_batch_size // ranks, BATCH, 64)
     examples = [example(length, label=number % CLASSES) for number, length in enumerate(lengths)]
-    streams = [ExampleStream(examples, plan, lanes=8, seed=3, rank=rank, pad_id=PAD_ID) for rank in range(ranks)]
+    streams = [ExampleStream(examples, plan, seed=3, rank=rank, pad_id=PAD_ID) for rank in range(ranks)]
     return [next(stream.steps(0)) for stream in streams]
 
 

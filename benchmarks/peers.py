@@ -157,7 +157,7 @@ def _training(folder: Path, arguments: argparse.Namespace) -> list[dict[str, Any
                 side = Side([python, "-m", "benchmarks.sides.training", *mine], gate, environment=environment)
             sides[name] = stack.enter_context(side)
         print(f"{len(sides)} sides compile and warm up, one after the other ...", file=sys.stderr, flush=True)
-        turns = interleave(sides, arguments.turns)
+        turns = interleave(sides, arguments.turns, optional=_NEEDS)
     return _records("peers_training", turns, pythons, asdict(setting))
 
 
@@ -204,7 +204,7 @@ def _tokenizers(folder: Path, arguments: argparse.Namespace) -> list[dict[str, A
             gate = folder / f"gate-{name}"
             command = [python, "-m", "benchmarks.sides.tokenizing", name, str(folder), str(gate), "1", "1"]
             sides[name] = stack.enter_context(Side(command, gate, environment={"PYTHONPATH": str(ROOT)}))
-        turns = interleave(sides, arguments.turns)
+        turns = interleave(sides, arguments.turns, optional=_NEEDS)
     counted = {name: taken[0]["tokens"] for name, taken in turns.items()}
     if len(set(counted.values())) > 1:
         print(f"the tokenizers do not agree: {counted}", file=sys.stderr)

@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -162,14 +162,31 @@ def _write_plugin(folder: Path) -> None:
     (folder / "zerostream_turn_gate_plugin.py").write_text(_PLUGIN, encoding="utf-8")
 
 
-def interleave(sides: Mapping[str, Side], turns: int) -> dict[str, list[dict[str, float]]]:
-    """``turns`` turns of every side after its warm-up: forwards, backwards, forwards (A B, B A, A B, ...)."""
-    for side in sides.values():
-        side.next_turn()
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+def interleave(
+    sides: Mapping[str, Side], turns: int, *, optional: Collection[str] = ()
+) -> dict[str, list[dict[str, float]]]:
+    """``turns`` turns of every side after its warm-up: forwards, backwards, forwards (A B, B A, A B, ...).
+
+    Args:
+        sides: by name.
+        turns: of each.
+        optional: sides that are left out, and named on stderr, where they do not come through their warm-up.
+
+    Raises:
+        SideError: another side ended, or any did after its warm-up.
+    """
+    ready = []
+    for name, side in sides.items():
+        try:
+            side.next_turn()
+            ready.append(name)
+        except SideError as error:
+            if name not in optional:
+                raise
+            print(f"{name} is left out: {error}", file=sys.stderr, flush=True)
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in ready}
     for number in range(turns):
-        order = list(sides) if number % 2 == 0 else list(sides)[::-1]
-        for name in order:
+        for name in ready if number % 2 == 0 else ready[::-1]:
             measured[name].append(sides[name].next_turn())
     return measured
 

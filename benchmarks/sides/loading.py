@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.sides.vision import let_torchvision_import
 from benchmarks.turn_gate import TurnGate
 
 Rows = tuple[Any, Any]
@@ -197,6 +198,7 @@ def _litdata_tokens(where: tuple[str, int]) -> Iterator[Any]:
 
 def mosaicml_streaming(task: Task) -> Iterator[Rows]:
     """MDS shards with one array a sample, through StreamingDataset and torch's DataLoader."""
+    let_torchvision_import()
     from streaming import MDSWriter, StreamingDataset
     from torch.utils.data import DataLoader
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.sides.vision import let_torchvision_import
 from benchmarks.turn_gate import TurnGate
 
 _LONG = 10**7
@@ -152,6 +153,7 @@ def _trainer(folder: Path, setting: Setting, gate: TurnGate, **tuned: Any) -> No
 
 def _lightning(folder: Path, setting: Setting, gate: TurnGate) -> None:
     """Lightning's Trainer on a LightningModule, in bf16-mixed precision, compiled, as its speed guide has it."""
+    let_torchvision_import()
     import lightning
     import torch
     from torch.utils.data import DataLoader

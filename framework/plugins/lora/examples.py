@@ -21,8 +21,6 @@ from framework.data.order import evaluation_cursors, permutation, step_cursors
 from framework.data.stream import IGNORED_TARGET, Digest, MicroBatch, StepBatch
 
 Tokens = npt.NDArray[np.int64]
-_ROUND_LENGTH_TO = 8
-"""A micro-batch is as long as its longest example, rounded up: padding costs time, and odd lengths cost more."""
 _WINDOW_STEPS = 50
 """Of so many steps in turn the examples are sorted by length, so that which ones meet still differs from epoch to epoch; as
 many as Hugging Face's Trainer takes."""
@@ -112,8 +110,7 @@ class ExampleStream:
 
 def make_micro_batch(examples: Sequence[Example], rows: int, pad_id: int) -> MicroBatch:
     """[rows, longest] int64: examples padded on the right; missing rows are padding, and ask nothing."""
-    longest = max((len(example.input_ids) for example in examples), default=1)
-    length = -(-longest // _ROUND_LENGTH_TO) * _ROUND_LENGTH_TO
+    length = max((len(example.input_ids) for example in examples), default=1)
     input_ids = np.full((rows, length), pad_id, dtype=np.int64)
     targets = np.full((rows, length), IGNORED_TARGET, dtype=np.int64)
     for row, example in enumerate(examples):

@@ -115,17 +115,25 @@ def _wait(run_dirs: Sequence[Path], seconds: float, *, ask_to_save: bool = False
 
 
 def _scancel(statuses: Sequence[RunStatus], *options: str) -> None:
-    if not statuses:
+    """Only what SLURM has said to be this run's job: another's may have its id on a new cluster."""
+    if away := next((status.unreachable for status in statuses if status.unreachable), None):
+        raise _untold(away)
+    known = [_job_id(status) for status in statuses if status.queued is not None]
+    if not known:
         return
     try:
-        call("scancel", *options, *map(_job_id, statuses), seconds=_SECONDS_OF_SCANCEL)
+        call("scancel", *options, *known, seconds=_SECONDS_OF_SCANCEL)
     except SchedulerError as error:
         if "Invalid job id" in error.cause or "already completing or completed" in error.cause:
             return
-        raise ZerostreamError(
-            f"SLURM could not be told to cancel: {error.cause}",
-            fix="try again when SLURM answers; until then the run goes on, but it does not start again when this start has ended",
-        ) from None
+        raise _untold(error.cause) from None
+
+
+def _untold(cause: str) -> ZerostreamError:
+    return ZerostreamError(
+        f"SLURM could not be told to cancel: {cause}",
+        fix="try again when SLURM answers; until then the run goes on, but it does not start again when this start has ended",
+    )
 
 
 def _is_there(status: RunStatus) -> bool:

@@ -42,6 +42,8 @@ class Job(BaseModel):
     """Working directory: relative paths in the config count from here."""
     job_id: str | None = None
     """The newest one, ``ARRAY_TASK`` for a task; None until SLURM has taken the job."""
+    script: Path | None = None
+    """The batch script as sbatch was given it, which tells the job from others of the same id on another cluster."""
     tasks: tuple[tuple[str, ...], ...] | None = None
     """Further arguments of each task of an array, task 0 first; None for a job that is no array."""
     array_parallelism: int | None = None

@@ -16,23 +16,13 @@ from launch.rendezvous import resolve
 from launch.slurm import scheduler
 from launch.slurm.job import Job, JobDir, JobKind
 from launch.slurm.profile import Profile, load_profile, memory_megabytes, time_limit_seconds
+from launch.slurm.queue import ask
 from launch.slurm.scheduler import Partition, SchedulerError
 
 _BENCHMARK = re.compile(r"benchmarks\.[A-Za-z_]\w*")
 _KINDS: dict[str, JobKind] = {"train": "train", "finetune": "finetune", "prepare": "prepare"}
 _DEFAULT_SECONDS = 3600
 _MOST_NAMES = 64  # that are looked up: a name server may take its time for each
-_OVER = (
-    "COMPLETED",
-    "CANCELLED",
-    "FAILED",
-    "TIMEOUT",
-    "NODE_FAIL",
-    "PREEMPTED",
-    "BOOT_FAIL",
-    "DEADLINE",
-    "OUT_OF_MEMORY",
-)
 
 
 @dataclass(frozen=True)
@@ -334,11 +324,17 @@ def _refuse_live_run(run_dir: Path) -> None:
         before,
         *(task.read() for task in tasks if task.job.exists()),
     ]  # a task may have a follow-up job of its own
-    for job_id in dict.fromkeys(job.job_id.partition("_")[0] for job in known if job.job_id is not None):
-        for seen in scheduler.read_jobs(job_id):
-            if seen.state not in _OVER:
+    answer = ask(known)
+    if answer.unreachable:
+        raise SchedulerError(
+            f"SLURM cannot say whether this run is queued already: {answer.unreachable}",
+            fix="ask `scontrol ping` whether the controller is up, then try again",
+        )
+    for job in known:
+        for seen in answer.of(job):
+            if not seen.has_ended:
                 raise RunDirError(
-                    f"this run is already job {job_id} ({seen.state.lower()})",
+                    f"this run is already job {job.job_id} ({seen.state.lower()})",
                     fix=f"see it with `zerostream status {run_dir}`, or end it with `zerostream cancel {run_dir}` first",
                 )
 

@@ -166,17 +166,7 @@ def read_partitions() -> dict[str, Partition]:
 
 
 def read_job(job_id: str) -> JobFacts | None:
-    """What the controller knows; None once it has forgotten the job.
-
-    Raises:
-        SchedulerError: the controller does not answer.
-    """
-    jobs = read_jobs(job_id)
-    return jobs[0] if jobs else None
-
-
-def read_jobs(job_id: str) -> list[JobFacts]:
-    """As ``read_job``, for each task of an array.
+    """What the controller knows of the job that asks; None once it has forgotten it.
 
     Raises:
         SchedulerError: the controller does not answer.
@@ -185,9 +175,9 @@ def read_jobs(job_id: str) -> list[JobFacts]:
         text = call("scontrol", "show", "job", "--oneliner", job_id)
     except SchedulerError as error:
         if "Invalid job id" in error.cause:
-            return []
+            return None
         raise
-    return [_facts(line) for line in text.splitlines() if "JobState=" in line]
+    return next((_facts(line) for line in text.splitlines() if "JobState=" in line), None)
 
 
 def _facts(line: str) -> JobFacts:

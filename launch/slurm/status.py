@@ -134,8 +134,7 @@ def look_at(run_dirs: Sequence[Path], *, ask_slurm: bool = True) -> list[RunStat
         RunDirError: a job's file is damaged.
     """
     jobs = [JobDir(run_dir).read() if JobDir(run_dir).job.is_file() else None for run_dir in run_dirs]
-    job_ids = [job.job_id for job in jobs if job is not None and job.job_id is not None]
-    answer = ask(job_ids) if ask_slurm else Answer()
+    answer = ask(job for job in jobs if job is not None) if ask_slurm else Answer()
     at = time.time()
     return [_look(run_dir, job, answer, at) for run_dir, job in zip(run_dirs, jobs, strict=True)]
 
@@ -146,7 +145,7 @@ def _look(run_dir: Path, job: Job | None, answer: Answer, now: float) -> RunStat
         return RunStatus(run_dir, None, state_of_local_run(gauges), gauges, (), None, None, now)
     job_dir = JobDir(run_dir)
     events = tuple(job_dir.history.read())
-    queued = answer.task(job.job_id) if job.job_id else None
+    queued = next(iter(answer.of(job)), None)
     state = state_of_job(
         queued,
         events,

@@ -54,7 +54,7 @@ def submit_job(job: Job, run_dir: Path, *, config: Path | None = None, depends_o
             for number in range(len(job.tasks or ())):
                 _write_task(job_dir, waiting, number)
             job_id = ScriptExecutor(job, run_dir, depends_on).submit_script()
-    submitted = waiting.model_copy(update={"job_id": job_id})
+    submitted = waiting.model_copy(update={"job_id": job_id, "script": job_dir.script})
     job_dir.write(submitted)
     if not job.follow_up:
         job_dir.history.append("submitted", job_id=job_id)

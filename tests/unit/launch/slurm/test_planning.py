@@ -16,7 +16,8 @@ from launch.slurm.job import Job, JobDir
 from launch.slurm.planning import Request, plan_job
 from launch.slurm.profile import Profile
 from tests.unit.conftest import RunCli
-from tests.unit.launch.slurm.conftest import Commands
+from tests.unit.launch.slurm.captured import NO_CONTROLLER
+from tests.unit.launch.slurm.conftest import SCRIPT, Commands
 
 SINFO = """\
 batch|batch*|up|1:00:00|n1|127.0.0.1|4000|2|(null)|idle
@@ -31,6 +32,10 @@ closed|closed|down|1:00:00|n1|127.0.0.1|4000|2|(null)|idle
 """
 QUIET = ("", "", 0)
 Ask = Callable[..., Request]
+
+
+def seen(job_id: str, state: str, script: object = SCRIPT) -> str:
+    return f"{job_id}|{state}|batch|2|1795629486|1795629489|N/A|n1|None|{script}\n"
 
 
 @pytest.fixture
@@ -150,16 +155,17 @@ def test_a_run_that_is_queued_or_live_is_not_submitted_again(
     slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
 ) -> None:
     plan = plan_job(ask())
-    JobDir(plan.run_dir).write(make_job(job_id="12"))
+    JobDir(plan.run_dir).write(make_job(job_id="12", script=SCRIPT))
     for state in ("PENDING", "RUNNING", "COMPLETING"):
-        commands({"scontrol": (f"JobId=12 JobState={state} Reason=None Restarts=0\n", "", 0)})
+        commands({"squeue": (seen("12", state), "", 0)})
         with pytest.raises(UserError, match=f"already job 12 .{state.lower()}"):
             plan_job(ask())
     for answer in (
-        ("JobId=12 JobState=COMPLETED Reason=None Restarts=0\n", "", 0),
+        (seen("12", "COMPLETED"), "", 0),
+        (seen("12", "RUNNING", script="/another/run/slurm/script.sh"), "", 0),
         ("", "slurm_load_jobs error: Invalid job id specified\n", 1),
     ):
-        commands({"scontrol": answer})
+        commands({"squeue": answer})
         assert plan_job(ask()).job.job_id is None
     RunDir(plan.run_dir).path.mkdir(exist_ok=True)
     with (
@@ -281,13 +287,28 @@ def test_a_live_task_of_an_array_keeps_the_array_from_being_submitted_again(
     slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
 ) -> None:
     plan = plan_job(ask())
-    JobDir(plan.run_dir).write(make_job(job_id="12", tasks=(("seed=1",), ("seed=2",))))
-    lines = "".join(
-        f"JobId=1{number} ArrayJobId=12 ArrayTaskId={number} JobState={state} Reason=None Restarts=0\n"
-        for number, state in enumerate(("COMPLETED", "RUNNING"))
-    )
-    commands({"scontrol": (lines, "", 0)})
+    JobDir(plan.run_dir).write(make_job(job_id="12", script=SCRIPT, tasks=(("seed=1",), ("seed=2",))))
+    commands({"squeue": (seen("12_0", "COMPLETED") + seen("12_1", "RUNNING"), "", 0)})
     with pytest.raises(UserError, match=r"already job 12 \(running"):
+        plan_job(ask())
+
+
+def test_a_task_that_has_ended_is_submitted_again_while_others_run(
+    slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
+) -> None:
+    plan = plan_job(ask())
+    JobDir(plan.run_dir).write(make_job(job_id="12_0", script=SCRIPT, array="/sweep"))
+    commands({"squeue": (seen("12_0", "CANCELLED") + seen("12_1", "RUNNING"), "", 0)})
+    assert plan_job(ask()).job.job_id is None
+
+
+def test_whether_a_run_is_queued_has_to_be_known(
+    slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
+) -> None:
+    plan = plan_job(ask())
+    JobDir(plan.run_dir).write(make_job(job_id="12", script=SCRIPT))
+    commands({"squeue": ("", NO_CONTROLLER, 1)})
+    with pytest.raises(UserError, match="SLURM cannot say whether this run is queued already"):
         plan_job(ask())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from launch.slurm.job import JobDir
 from launch.slurm.resubmit import _without_ranks
+from tests.unit.launch.slurm.conftest import SCRIPT
 
 MakeRun = Callable[..., JobDir]
 RunCli = Callable[..., Any]
@@ -23,7 +24,7 @@ def test_a_finished_run_has_nothing_to_go_on_with(make_run: MakeRun, commands: C
 
 
 def test_a_live_run_is_not_submitted_twice(make_run: MakeRun, commands: Commands, run_cli: RunCli) -> None:
-    commands({"squeue": ("12|PENDING|batch|2|1|N/A|N/A||Priority\n", "", 0)})
+    commands({"squeue": (f"12|PENDING|batch|2|1|N/A|N/A||Priority|{SCRIPT}\n", "", 0)})
     job_dir = make_run()
     before = job_dir.job.read_bytes()
     result = run_cli("resubmit", job_dir.run)

@@ -17,7 +17,7 @@ from launch.slurm.gauges import read_gauges
 from launch.slurm.job import JobDir
 from launch.slurm.jobs import submitted_runs
 from launch.slurm.status import describe_event, look_at
-from tests.unit.launch.slurm.conftest import write_steps
+from tests.unit.launch.slurm.conftest import SCRIPT, write_steps
 
 MakeRun = Callable[..., JobDir]
 RunCli = Callable[..., Any]
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def squeue(job_id: str, state: str, ends: float | str = "N/A", reason: str = "None") -> dict[str, tuple[str, str, int]]:
-    return {"squeue": (f"{job_id}|{state}|batch|2|1795629486|1795629489|{ends}|zv[1-2]|{reason}\n", "", 0)}
+    return {"squeue": (f"{job_id}|{state}|batch|2|1795629486|1795629489|{ends}|zv[1-2]|{reason}|{SCRIPT}\n", "", 0)}
 
 
 def test_a_running_job_tells_its_step_speed_and_the_time_left(

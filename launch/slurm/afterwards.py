@@ -21,7 +21,7 @@ from framework.errors import EXIT_FAILED, ZerostreamError
 from launch.slurm import scheduler
 from launch.slurm.context import Start, this_start
 from launch.slurm.decision import Action, Decision, Facts, decide, has_ended, is_of, starts_in_vain
-from launch.slurm.history import Event, Kind
+from launch.slurm.history import Event, Kind, of_newest_submission
 from launch.slurm.job import Job, JobDir
 from launch.slurm.progress import read_progress
 
@@ -53,7 +53,7 @@ def conclude(
         ZerostreamError: run directory or file system do not answer.
     """
     with _only_one(job_dir):
-        events = job_dir.history.read()
+        events = of_newest_submission(job_dir.history.read())
         if has_ended(events, start):
             return None
         job = job_dir.read()
@@ -201,8 +201,7 @@ def _why_bad(job_dir: JobDir, start: Start, nodes: Sequence[str]) -> str:
 
 
 def _bad_reports(job_dir: JobDir, start: Start) -> Iterator[tuple[str, str]]:
-    folder = job_dir.logs(start.job_id, start.restart)
-    for path in sorted(folder.glob("health-*.json")):
+    for path in job_dir.all_health(start.job_id, start.restart):
         with suppress(OSError, ValueError, KeyError):
             report = json.loads(path.read_text(encoding="utf-8"))
             if report["problems"]:

@@ -14,10 +14,9 @@ from framework.data.manifest import MANIFEST_NAME
 from framework.errors import StorageError
 from launch.report import print_report, print_table
 from launch.slurm.comparison import MARKDOWN_NAME, Compared, compare, table, write_comparison
-from launch.slurm.history import Event
+from launch.slurm.history import Event, of_newest_submission
 from launch.slurm.job import JobDir
 from launch.slurm.progress import shards_dir
-from launch.slurm.state import of_newest_submission
 from launch.slurm.status import RunStatus, look_at
 
 _LAST_EVENTS = ("ended", "gave_up", "cancelled")

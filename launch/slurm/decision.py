@@ -99,7 +99,7 @@ def starts_in_vain(events: Sequence[Event]) -> int:
 
 
 def has_ended(events: Sequence[Event], start: Start) -> bool:
-    """Whether the history says what came after this start."""
+    """Whether these events say what came after this start; an older start of the same name is none of theirs."""
     return any(event.event in _ENDS and is_of(event, start) for event in events)
 
 

@@ -1,8 +1,7 @@
 """What SLURM knows of jobs: ``squeue``, and ``sacct`` for those it has forgotten, where there is accounting.
 
 Every question has a deadline, and an answer may be that SLURM could not be asked: whoever looks at a run then still has the run
-directory. An id alone names no job, as a new cluster counts from 1 again: the batch script, which each run directory has of its own,
-has to be the same.
+directory. An id alone names no job, as a new cluster counts from 1 again: its batch script has to be this run directory's.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Literal
 
 from framework.errors import EXIT_FINISHED, EXIT_REFUSED
 from launch.slurm.gauges import Gauges
-from launch.slurm.history import Event
+from launch.slurm.history import Event, of_newest_submission
 from launch.slurm.queue import QueuedJob
 from launch.slurm.reasons import in_plain_words
 
@@ -98,14 +98,6 @@ def state_of_job(
     if beats is not None and not beats.is_late:
         return State("running", "by its heartbeats; SLURM cannot be asked")
     return State("unknown", "SLURM cannot be asked")
-
-
-def of_newest_submission(events: Sequence[Event]) -> Sequence[Event]:
-    """What happened since the user submitted or resubmitted the run; a follow-up job is no new submission."""
-    for number in range(len(events) - 1, 0, -1):
-        if events[number].event == "submitted" and events[number - 1].event != "followed_up":
-            return events[number:]
-    return events
 
 
 def _state_in_queue(queued: QueuedJob, events: Sequence[Event], gauges: Gauges, *, is_cancelled: bool) -> State:

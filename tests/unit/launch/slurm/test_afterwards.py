@@ -68,6 +68,19 @@ def test_a_saved_run_goes_back_into_the_queue_once(run: JobDir, commands: Comman
     assert (last.event, last.step, last.exit_code) == ("requeued", 5, EXIT_PREEMPTED)
 
 
+def test_an_older_start_of_the_same_name_has_not_ended_this_one(run: JobDir, commands: Commands) -> None:
+    calls = commands({"scontrol": show("RUNNING"), "sinfo": (SINFO, "", 0)})
+    checkpoint(run.run, 5)
+    run.history.append("cancelled", job_id="12", restart=0, step=5)
+    run.history.append("submitted", job_id="12")  # on a new cluster
+    run.history.append("started", job_id="12", restart=0, step=5)
+    checkpoint(run.run, 10)
+    decision = conclude(run, FIRST, EXIT_PREEMPTED)
+    assert decision is not None
+    assert decision.action == "requeue"
+    assert "scontrol requeue 12" in calls_of(calls)
+
+
 def test_a_requeue_of_slurms_own_is_left_alone(run: JobDir, commands: Commands) -> None:
     calls = commands({"scontrol": show("COMPLETING", restarts=1)})
     decision = conclude(run, FIRST, EXIT_PREEMPTED)

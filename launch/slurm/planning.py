@@ -86,7 +86,7 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
         profile, limit = _fit_to_cluster(profile, nodes, ranks_per_node, limit, request.cluster)
         _refuse_live_run(run_dir)
     _check_limit(limit)
-    batch = _check_run(request, kind, loaded, nodes * ranks_per_node)
+    batch = _check_run(request, kind, loaded, run_dir, nodes * ranks_per_node)
     job = Job(
         kind=kind,
         name=f"zs-{run_dir.name}",
@@ -135,14 +135,14 @@ def _command(request: Request, kind: JobKind, run_dir: Path, ranks_per_node: int
     return (*words, "--nproc", str(ranks_per_node)) if kind == "finetune" else words
 
 
-def _check_run(request: Request, kind: JobKind, loaded: Config | None, ranks: int) -> BatchPlan | None:
+def _check_run(request: Request, kind: JobKind, loaded: Config | None, run_dir: Path, ranks: int) -> BatchPlan | None:
     """What each start would be refused for is refused now."""
     if loaded is None or kind == "prepare":
         return None
-    tasks = request.tasks or ((),)
     plan = None
-    for task in tasks:
-        config = load_config(request.config, [*request.overrides, *task]) if task else loaded
+    for number, task in enumerate(request.tasks or ((),)):
+        where = f"run_dir={JobDir(run_dir).task(number).run}"
+        config = load_config(request.config, [*request.overrides, *task, where]) if task else loaded
         plan = plan_batch(config, ranks)
         if kind == "train":
             _check_training(config, ranks)

@@ -66,17 +66,38 @@ def submit_job(job: Job, run_dir: Path, *, config: Path | None = None, depends_o
 
 @contextmanager
 def _undone_on_refusal(job_dir: JobDir, tasks: int) -> Iterator[None]:
-    """A job that SLURM refuses leaves nothing behind: neither new folders nor a changed ``job.json``."""
-    new = [_first_missing(each.path) for each in (job_dir, *map(job_dir.task, range(tasks))) if not each.path.exists()]
-    before = job_dir.job.read_bytes() if job_dir.job.exists() else None
+    """A job that SLURM refuses changes nothing: what is new goes, what was there before comes back."""
+    all_dirs = [job_dir, *map(job_dir.task, range(tasks))]
+    new = [_first_missing(each.path) for each in all_dirs if not each.path.exists()]
+    files = [job_dir.config, job_dir.script, *(path for each in all_dirs for path in (each.job, each.cancel_request))]
+    before = {path: path.read_bytes() if path.exists() else None for path in files}
+    replaced = _replaced_code(job_dir)
     try:
         yield
     except BaseException:
         for folder in new:
             shutil.rmtree(folder, ignore_errors=True)
-        if before is not None:
-            write_durably(job_dir.job, before)
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif not path.is_symlink():  # a task's are its array's
+                write_durably(path, content)
+        if replaced.is_symlink() or replaced.exists():
+            shutil.rmtree(job_dir.code, ignore_errors=True)
+            replaced.rename(job_dir.code)
         raise
+    _remove(replaced)
+
+
+def _replaced_code(job_dir: JobDir) -> Path:
+    return job_dir.code.with_name("code.before")
+
+
+def _remove(code: Path) -> None:
+    if code.is_symlink():  # of a task of an array
+        code.unlink()
+    else:
+        shutil.rmtree(code, ignore_errors=True)
 
 
 def _first_missing(path: Path) -> Path:
@@ -97,7 +118,7 @@ def _write_task(job_dir: JobDir, job: Job, number: int) -> None:
 
 
 def _take_snapshot(job_dir: JobDir, config: Path | None) -> None:
-    """Copies of what later edits must not change. Compiled files stay behind, so that it takes a moment only."""
+    """Copies of what later edits must not change; compiled files stay behind. Code that was there stays beside until it is queued."""
     if config is not None and config.resolve() != job_dir.config.resolve():
         shutil.copyfile(config, job_dir.config)
     source = Path(__file__).resolve().parents[2]
@@ -111,9 +132,9 @@ def _take_snapshot(job_dir: JobDir, config: Path | None) -> None:
             shutil.copytree(source / name, fresh / name, ignore=shutil.ignore_patterns(*_NOT_CODE))
     if (source / "pyproject.toml").is_file():
         shutil.copyfile(source / "pyproject.toml", fresh / "pyproject.toml")
-    if job_dir.code.is_symlink():  # a task of an array that is submitted again on its own
-        job_dir.code.unlink()
-    shutil.rmtree(job_dir.code, ignore_errors=True)
+    _remove(_replaced_code(job_dir))
+    if job_dir.code.exists():
+        job_dir.code.rename(_replaced_code(job_dir))
     fresh.rename(job_dir.code)
 
 

@@ -273,14 +273,56 @@ def test_sbatchs_own_refusal_is_shown(
     assert "Invalid account" in result.last_line
 
 
-def test_a_refused_resubmission_leaves_the_job_that_was_there(
-    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path, make_job: Callable[..., Job]
+def contents(folder: Path) -> dict[str, bytes | str]:
+    """Every file and link below it."""
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.parametrize("sweep", [(), ("--sweep", "seed=1,2")])
+def test_a_refused_submission_leaves_the_job_that_was_there(
+    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path, sweep: tuple[str, ...]
 ) -> None:
-    plan = plan_job(ask())
-    JobDir(plan.run_dir).write(make_job(job_id="12"))
+    commands({"sbatch": ("Submitted batch job 12\n", "", 0)})
+    request = ask()
+    run_dir = plan_job(request).run_dir
+    words = ("submit", tiny_config, "--cluster", request.cluster, *sweep)
+    assert run_cli(*words).code == 0
+    job_dir = JobDir(run_dir)
+    for each in job_dir.tasks() or [job_dir]:
+        each.cancel_request.write_text("")
+    (job_dir.code / "of_the_first").write_text("")
+    before = contents(run_dir)
     commands({"sbatch": ("", "sbatch: error: invalid partition specified\n", 1)})
-    assert run_cli("submit", tiny_config, "--cluster", ask().cluster).code == 2
-    assert JobDir(plan.run_dir).read() == make_job(job_id="12")
+    tiny_config.write_text(tiny_config.read_text() + "# edited\n")
+    assert run_cli(*words, "logging.every_steps=7").code == 2
+    assert contents(run_dir) == before
+    commands({"sbatch": ("Submitted batch job 13\n", "", 0)})
+    assert run_cli(*words, "logging.every_steps=7").code == 0
+    assert {entry.name for entry in job_dir.path.iterdir()} == {
+        "code", "config.yaml", "history.jsonl", "job.json", "logs", "script.sh",
+    }  # fmt: skip
+    assert not (job_dir.code / "of_the_first").exists()
+
+
+def test_a_refused_task_keeps_its_link_to_the_arrays_code(
+    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path
+) -> None:
+    commands({"sbatch": ("Submitted batch job 12\n", "", 0)})
+    request = ask()
+    task = JobDir(plan_job(request).run_dir).task(1)
+    assert run_cli("submit", tiny_config, "--cluster", request.cluster, "--sweep", "seed=1,2").code == 0
+    before = contents(task.run)
+    commands({"sbatch": ("", "sbatch: error: invalid partition specified\n", 1)})
+    assert run_cli("resubmit", task.run).code == 2
+    assert contents(task.run) == before
+    commands({"sbatch": ("Submitted batch job 13\n", "", 0)})
+    assert run_cli("resubmit", task.run).code == 0
+    assert task.code.is_dir()
+    assert not task.code.is_symlink()
 
 
 def test_a_live_task_of_an_array_keeps_the_array_from_being_submitted_again(

@@ -91,11 +91,14 @@ class ScriptExecutor(SlurmExecutor):
 
 
 def _environment() -> dict[str, str]:
-    """What the job inherits: nothing of a job that submits it, such as its array's number or its count of restarts."""
+    """What the job inherits: nothing of a job that submits it, such as its count of restarts, and none of the user's SBATCH_...
+
+    Those would overrule the script, and with it the profile and what was typed.
+    """
     return {
         name: value
         for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SLURMD_"))
+        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SLURMD_", "SBATCH_"))
     }
 
 

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.errors import RunDirError
+from framework.errors import ConfigError, RunDirError
 from launch.slurm.job import Job, JobDir
 from launch.slurm.planning import Plan, Request, plan_job
-from launch.slurm.profile import load_profile
+from launch.slurm.profile import Profile, load_profile
 from launch.slurm.status import look_at, refuse_no_run
 from launch.slurm.submit import say_submitted, submit_job
+from launch.slurm.sweep import parameters_of
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
             f"{job.directory}, from which {job_dir.run} was submitted, does not exist any more",
             fix="submit the config again from where it is now",
         )
+    _refuse_what_stays(job_dir, job, change.overrides)
+    profile = load_profile(change.cluster) if change.cluster else job.profile
     with contextlib.chdir(job.directory):  # relative paths in the config count from there
-        plan = plan_job(_request(job_dir, job, change))
+        plan = plan_job(_request(job_dir, job, change, profile))
     kept = {
         "name": job.name,
         "array": job.array,
@@ -92,10 +95,20 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
     return Plan(plan.job.model_copy(update=kept), plan.run_dir, None, plan.loaded, plan.batch)
 
 
-def _request(job_dir: JobDir, job: Job, change: Change) -> Request:
+def _refuse_what_stays(job_dir: JobDir, job: Job, overrides: Sequence[str]) -> None:
+    """Where a run is, and what its array has swept, make it the run that it is."""
+    swept = parameters_of((JobDir(Path(job.array)).read().tasks or ((),))[0]) if job.array else {}
+    place = {"run_dir", "data.shards_dir"} if job.kind == "prepare" else {"run_dir"}
+    for key in parameters_of(overrides, place | swept.keys()):
+        why = "its array gave this run a value of its own" if key in swept else f"{job_dir.run} goes on where it is"
+        raise ConfigError(
+            f"{key} cannot change when a run is submitted again: {why}", fix=f"leave {key} out, or submit a new run"
+        )
+
+
+def _request(job_dir: JobDir, job: Job, change: Change, profile: Profile) -> Request:
     is_benchmark = job.kind == "benchmark"
     words = job.command[1:] if is_benchmark else _without_ranks(job.command[2:])
-    profile = load_profile(change.cluster) if change.cluster else job.profile
     return Request(
         config=Path(job.command[0]) if is_benchmark else job_dir.config,
         cluster=change.cluster or job_dir.job,

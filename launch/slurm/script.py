@@ -121,7 +121,7 @@ def _parameters(job: Job, run_dir: Path) -> dict[str, Any]:
     log = "%A_%a.out" if job.tasks else "%j.out"
     more = {
         # SLURM's own words. What the job says goes to a file for each start, which only the script can name.
-        "output": str(JobDir(run_dir).all_logs / log),
+        "output": str(JobDir(run_dir).all_logs).replace("%", "%%") + f"/{log}",
         "chdir": str(job.directory),
         "requeue" if profile.requeue else "no_requeue": True,
         **profile.sbatch_arguments,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.slurm.job import JobDir
+from launch.slurm.job import Job, JobDir
 from launch.slurm.script import ScriptExecutor, batch_script
 from tests.unit.launch.slurm.conftest import Commands, MakeJob
 
@@ -43,6 +43,18 @@ def scripts(make_job: MakeJob) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["plain.sh", "site.sh", "array.sh"])
 def test_the_script_is_the_golden_one(make_job: MakeJob, name: str) -> None:
     assert scripts(make_job)[name] == (GOLDEN / name).read_text()
+
+
+def test_a_percent_sign_is_no_pattern(make_job: MakeJob) -> None:
+    script = batch_script(make_job(), Path("/shared/100%j"))
+    assert "#SBATCH --output=/shared/100%%j/slurm/logs/%j.out" in script.splitlines()
+    assert "run=/shared/100%j" in script.splitlines()
+
+
+def test_an_option_without_a_value(make_job: MakeJob) -> None:
+    job = make_job({"sbatch_arguments": {"hold": True, "comment": "true"}})
+    script = batch_script(Job.model_validate_json(job.model_dump_json()), RUN)
+    assert {"#SBATCH --hold", "#SBATCH --comment=true"} <= set(script.splitlines())
 
 
 @pytest.mark.parametrize("name", ["plain.sh", "site.sh", "array.sh"])

@@ -16,6 +16,7 @@ from launch.report import print_report, print_table
 from launch.slurm.comparison import MARKDOWN_NAME, Compared, compare, table, write_comparison
 from launch.slurm.history import Event, of_newest_submission
 from launch.slurm.job import JobDir
+from launch.slurm.next_command import typed
 from launch.slurm.progress import shards_dir
 from launch.slurm.status import RunStatus, look_at
 
@@ -106,9 +107,7 @@ def _describe_merge(array: JobDir, is_over: bool) -> str:
     if (folder / MANIFEST_NAME).exists():
         return f"the shards are ready: {os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder}"
     return (
-        f"not all parts are finished: zerostream resubmit {array.run}"
-        if is_over
-        else "the last part to end merges them"
+        f"not all parts are finished: {typed('resubmit', array.run)}" if is_over else "the last part to end merges them"
     )
 
 

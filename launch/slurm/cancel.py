@@ -21,6 +21,7 @@ from framework.run_dir import RunDir
 from launch.report import print_report
 from launch.slurm.afterwards import tell_array
 from launch.slurm.job import JobDir
+from launch.slurm.next_command import typed
 from launch.slurm.progress import newest_step
 from launch.slurm.scheduler import SchedulerError, call
 from launch.slurm.status import RunStatus, look_at, refuse_no_run
@@ -171,4 +172,4 @@ def _report(run_dir: Path, left: Sequence[Cancelled], as_json: bool) -> None:
         saved = "nothing was saved" if each.saved_step is None else f"the checkpoint of step {each.saved_step} is there"
         reached = "" if each.step is None else f", it had taken {each.step} steps"
         print(f"{each.run_dir}: {each.state}; {saved}{reached}")
-    print(f"to go on: zerostream resubmit {run_dir}")
+    print(f"to go on: {typed('resubmit', run_dir)}")

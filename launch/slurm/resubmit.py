@@ -11,6 +11,7 @@ from pathlib import Path
 
 from framework.errors import ConfigError, RunDirError
 from launch.slurm.job import Job, JobDir
+from launch.slurm.next_command import typed
 from launch.slurm.planning import Plan, Request, plan_job
 from launch.slurm.profile import Profile, load_profile
 from launch.slurm.status import look_at, refuse_no_run
@@ -48,7 +49,7 @@ def run_resubmit(run_dir: Path, change: Change, *, as_json: bool) -> None:
     if not left or waiting:
         raise RunDirError(
             f"{run_dir}: {len(waiting)} of its tasks wait or run" if waiting else f"{run_dir}: all tasks have finished",
-            fix=f"see them with `zerostream status {run_dir}`",
+            fix=f"see them with `{typed('status', run_dir)}`",
         )
     plans = [plan_again(JobDir(status.run_dir), change) for status in left]  # all of them, before the first is queued
     jobs = [_submit(plan) for plan in plans]
@@ -57,7 +58,7 @@ def run_resubmit(run_dir: Path, change: Change, *, as_json: bool) -> None:
         return
     for plan, job in zip(plans, jobs, strict=True):
         print(f"job      {job.job_id}: {plan.run_dir}")
-    print(f"next     zerostream status {run_dir}")
+    print(f"next     {typed('status', run_dir)}")
 
 
 def plan_again(job_dir: JobDir, change: Change) -> Plan:
@@ -71,7 +72,7 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
     if not status.state.is_over and status.state.name != "unknown":
         raise RunDirError(
             f"{job_dir.run} is already job {job.job_id} ({status.state.name})",
-            fix=f"see it with `zerostream status {job_dir.run}`, or end it with `zerostream cancel {job_dir.run}` first",
+            fix=f"see it with `{typed('status', job_dir.run)}`, or end it with `{typed('cancel', job_dir.run)}` first",
         )
     if status.state.name == "finished" and job.kind != "benchmark":
         raise RunDirError(

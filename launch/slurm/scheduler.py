@@ -144,14 +144,15 @@ def require_commands(*commands: str) -> None:
             )
 
 
-def read_partitions() -> dict[str, Partition]:
+def read_partitions(*, seconds: float = _SECONDS) -> dict[str, Partition]:
     """All partitions by name, with their nodes.
 
     Raises:
         SchedulerError: as ``call``.
     """
     found: dict[str, Partition] = {}
-    for line in call("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t|%L").splitlines():
+    command = ("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t|%L")
+    for line in call(*command, seconds=seconds).splitlines():
         fields = [field.strip() for field in line.split("|")]
         if len(fields) < 10:
             continue
@@ -160,8 +161,8 @@ def read_partitions() -> dict[str, Partition]:
         added = Node(node, address, _number(cpus), _number(memory), gres, state)
         before = found.get(name)
         nodes = (*before.nodes, added) if before else (added,)
-        seconds = None if limit in ("infinite", "n/a") else time_limit_seconds(limit)
-        found[name] = Partition(name, starred.endswith("*"), up == "up", seconds, limit, nodes, default_time)
+        longest = None if limit in ("infinite", "n/a") else time_limit_seconds(limit)
+        found[name] = Partition(name, starred.endswith("*"), up == "up", longest, limit, nodes, default_time)
     return found
 
 

@@ -13,6 +13,8 @@ from typing import Any
 from framework.durable import storage_errors, write_durably
 from launch.slurm import scheduler
 from launch.slurm.job import Job, JobDir
+from launch.slurm.memory import warn_of_memory
+from launch.slurm.next_command import typed
 from launch.slurm.planning import Plan, Request, plan_job, task_job
 from launch.slurm.script import ScriptExecutor
 
@@ -118,7 +120,7 @@ def _write_task(job_dir: JobDir, job: Job, number: int) -> None:
 
 
 def _take_snapshot(job_dir: JobDir, config: Path | None) -> None:
-    """Copies of what later edits must not change; compiled files stay behind. Code that was there stays beside until it is queued."""
+    """Copies of what later edits must not change, without compiled files; code that was there before is put aside."""
     if config is not None and config.resolve() != job_dir.config.resolve():
         shutil.copyfile(config, job_dir.config)
     source = Path(__file__).resolve().parents[2]
@@ -161,6 +163,7 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
     first = job_dir.task(0) if job.tasks else job_dir  # each task of an array has logs of its own
     shown, logged = _short(plan.run_dir), _short(first.run)
     reason = _why_it_never_starts(job.job_id or "")
+    memory = warn_of_memory(plan.loaded, job) if plan.loaded is not None and plan.batch is not None else None
     report: dict[str, Any] = {
         "job_id": job.job_id,
         "run_dir": str(plan.run_dir),
@@ -169,7 +172,8 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
         "script": str(job_dir.script),
         "logs": str(first.path / "logs"),
         "pending_reason": reason,
-        "next": [f"zerostream status {shown}", f"zerostream logs -f {logged}", f"zerostream cancel {shown}"],
+        "memory_warning": memory,
+        "next": [typed("status", shown), typed("logs -f", logged), typed("cancel", shown)],
     }
     if as_json:
         print(json.dumps(report))
@@ -181,6 +185,8 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
     print(f"run      {shown}")
     print(f"script   {_short(job_dir.script)}")
     print(f"logs     {_short(first.path / 'logs')}")
+    if memory:
+        print(f"warning  memory {memory}")
     if reason:
         print(f"warning  SLURM will not start it as things are: {reason}; see `scontrol show job {job.job_id}`")
     for word, command in zip(("next", "", ""), report["next"], strict=True):

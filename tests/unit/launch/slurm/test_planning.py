@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,7 @@ def ask(tmp_path: Path, tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> A
     def make(profile: str = "", *overrides: str, **values: object) -> Request:
         cluster = tmp_path / "site.yaml"
         cluster.write_text(profile)
-        return Request(config=tiny_config, cluster=cluster, overrides=overrides, **values)  # type: ignore[arg-type]
+        return Request(config=tiny_config, cluster=cluster, **{"overrides": overrides, **values})  # type: ignore[arg-type]
 
     return make
 
@@ -114,6 +115,11 @@ def test_a_node_gets_its_share_of_cores(slurm: Path, ask: Ask, profile: str, cpu
         ("", {"nodes": 2, "ranks_per_node": 3}, "6 ranks cannot share the batch", "ranks"),
         ("", {"command": "trian"}, "--command trian", "--command train"),
         ("", {"command": "prepare", "nodes": 2}, "prepare starts ranks on one node only", "--nodes 1"),
+        ("", {"command": "finetune"}, "names no plugin that fine-tunes", "leave --command out"),
+        ("", {"array_parallelism": 2}, "--at-a-time 2 without an array", "--sweep"),
+        ("", {"overrides": ("--nproc=2",)}, "--nproc=2 is no override", "key.path=value"),
+        ("", {"tasks": (("-seed=1",),)}, "-seed=1 is no override", "key.path=value"),
+        ("", {"run_dir": Path("a\\b")}, "has a backslash in it", "another name"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -180,10 +186,10 @@ def test_every_task_of_an_array_is_checked(slurm: Path, ask: Ask) -> None:
         plan_job(ask("", tasks=(("optimizer.lr=1e-3",), ("optimizer.ir=1e-3",))))
 
 
-def test_a_shared_folder_covers_what_a_link_points_to(slurm: Path, ask: Ask, tmp_path: Path) -> None:
+def test_a_shared_folder_covers_what_a_link_points_to(slurm: Path, ask: Ask, tmp_path: Path, tiny_shards: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert plan_job(ask(f"shared: [{tmp_path}/real]", f"run_dir={tmp_path}/link/run")).job.nodes == 1
+    assert plan_job(ask(f"shared: [{tmp_path}/real, {tiny_shards}]", f"run_dir={tmp_path}/link/run")).job.nodes == 1
 
 
 def test_a_benchmark_is_submitted_with_its_own_options(slurm: Path, ask: Ask, tmp_path: Path) -> None:
@@ -192,6 +198,48 @@ def test_a_benchmark_is_submitted_with_its_own_options(slurm: Path, ask: Ask, tm
     plan = plan_job(request)
     assert (plan.job.kind, plan.job.command) == ("benchmark", ("benchmarks.checkpoint", "--ranks", "2"))
     assert plan.run_dir.name == "benchmarks.checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "cause", "fix"),
+    [
+        ("benchmarks.chekpoint", {}, "there is no benchmarks.chekpoint", "write benchmarks.checkpoint"),
+        ("benchmarks.checkpoint", {"command": "prepare"}, "is a benchmark", "leave out --sweep, --command and --tasks"),
+        (
+            "benchmarks.checkpoint",
+            {"tasks": (("seed=1",),)},
+            "is a benchmark",
+            "leave out --sweep, --command and --tasks",
+        ),
+    ],
+)
+def test_what_is_no_job_of_a_benchmark_is_refused(
+    slurm: Path, ask: Ask, name: str, values: dict[str, object], cause: str, fix: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        plan_job(replace(ask(**values), config=Path(name)))
+    assert cause in refused.value.cause
+    assert fix in refused.value.fix
+
+
+def test_a_fine_tuning_of_one_fold_is_refused(slurm: Path, ask: Ask) -> None:
+    lora = "plugins.lora={base: runs/base, task: classification, fold: 1}"
+    with pytest.raises(UserError, match=r"plugins\.lora\.fold is set"):
+        plan_job(ask("", lora, command="finetune"))
+
+
+def test_shards_that_nodes_do_not_see_are_refused(slurm: Path, ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    with pytest.raises(UserError, match=r"data\.shards_dir .* is not below a folder that all nodes share") as refused:
+        plan_job(ask(f"shared: [{tmp_path}/shared]", f"run_dir={tmp_path}/shared/run"))
+    assert "set data.shards_dir" in refused.value.fix
+
+
+def test_a_run_that_has_finished_is_not_submitted_again(slurm: Path, ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "runs/default").mkdir(parents=True)
+    (tmp_path / "runs/default/result.json").write_text("{}")
+    with pytest.raises(UserError, match="has finished"):
+        plan_job(ask())
 
 
 # --- The command ---
@@ -208,6 +256,27 @@ def test_the_dry_run_prints_the_script_and_writes_nothing(
     assert "launch.slurm.node" in result.out
     assert "x 2 ranks" in result.out
     assert [path for path in sorted(tmp_path.rglob("*")) if path != slurm] == before
+
+
+def test_the_dry_run_does_not_wait_for_a_controller_that_is_away(
+    slurm: Path, ask: Ask, run_cli: RunCli, tiny_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (slurm.parent / "bin" / "sinfo").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    monkeypatch.setattr("launch.slurm.dry_run._SECONDS", 0.2)
+    result = run_cli("submit", tiny_config, "--cluster", ask("partition: anything").cluster, "--dry-run")
+    assert result.code == 0, result.err
+    assert "did not answer within" in result.out
+
+
+def test_what_does_not_fit_into_memory_is_told_at_the_submission(
+    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path
+) -> None:
+    commands({"sbatch": ("Submitted batch job 41\n", "", 0)})
+    result = run_cli("submit", tiny_config, "--cluster", ask("memory: 100M").cluster, "run_dir=runs/a b")
+    assert result.code == 0, result.err
+    assert "warning  memory DOES NOT FIT" in result.out
+    assert "zerostream status 'runs/a b'" in result.out
+    assert "DOES NOT FIT" not in run_cli("submit", tiny_config, "--cluster", ask().cluster).out
 
 
 def test_the_dry_run_needs_no_slurm(
@@ -289,7 +358,9 @@ def test_a_refused_submission_leaves_the_job_that_was_there(
     commands({"sbatch": ("Submitted batch job 12\n", "", 0)})
     request = ask()
     run_dir = plan_job(request).run_dir
-    words = ("submit", tiny_config, "--cluster", request.cluster, *sweep)
+    config = request.cluster.with_name("mine.yaml")
+    config.write_bytes(tiny_config.read_bytes())
+    words = ("submit", config, "--cluster", request.cluster, *sweep)
     assert run_cli(*words).code == 0
     job_dir = JobDir(run_dir)
     for each in job_dir.tasks() or [job_dir]:
@@ -297,7 +368,7 @@ def test_a_refused_submission_leaves_the_job_that_was_there(
     (job_dir.code / "of_the_first").write_text("")
     before = contents(run_dir)
     commands({"sbatch": ("", "sbatch: error: invalid partition specified\n", 1)})
-    tiny_config.write_text(tiny_config.read_text() + "# edited\n")
+    config.write_text(config.read_text() + "# edited\n")
     assert run_cli(*words, "logging.every_steps=7").code == 2
     assert contents(run_dir) == before
     commands({"sbatch": ("Submitted batch job 13\n", "", 0)})

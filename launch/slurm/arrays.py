@@ -20,7 +20,7 @@ from launch.slurm.next_command import typed
 from launch.slurm.progress import shards_dir
 from launch.slurm.status import RunStatus, look_at
 
-_LAST_EVENTS = ("ended", "gave_up", "cancelled")
+_LAST_EVENTS = ("ended", "stopped", "gave_up", "cancelled")
 
 
 def run_array_status(run_dir: Path, *, as_json: bool) -> None:

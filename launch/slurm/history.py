@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from framework.durable import storage_errors
 
-Kind = Literal["submitted", "started", "ended", "requeued", "followed_up", "gave_up", "excluded", "cancelled"]
+Kind = Literal[
+    "submitted", "started", "ended", "stopped", "requeued", "followed_up", "gave_up", "excluded", "cancelled"
+]
 
 
 class Event(BaseModel):

@@ -15,12 +15,12 @@ from launch.slurm.reasons import in_plain_words
 Name = Literal[
     "queued", "starting", "running", "suspended", "requeued",  # alive
     "finished", "failed", "gave up", "cancelled",  # ended
-    "stopped",  # a local run that has saved and waits to be started again
+    "stopped",  # has saved where train.stop_at_step asked for it; a local run also where it was interrupted
     "lost",  # nobody knows how it ended
     "unknown",  # SLURM cannot be asked, and the run's own signs of life are old
 ]  # fmt: skip
 ALIVE: frozenset[Name] = frozenset({"queued", "starting", "running", "suspended", "requeued"})
-OVER: frozenset[Name] = frozenset({"finished", "failed", "gave up", "cancelled", "lost"})
+OVER: frozenset[Name] = frozenset({"finished", "failed", "gave up", "cancelled", "stopped", "lost"})
 _SECONDS_TO_COME_BACK = 60.0  # a job that goes back into the queue ends first
 _COMES_BACK = ("requeued", "followed_up")
 _SUSPENDED = {"SUSPENDED", "STOPPED"}
@@ -128,8 +128,10 @@ def _state_by_history(events: Sequence[Event], *, is_cancelled: bool) -> State |
     if is_cancelled:
         return State("cancelled", next((event.reason for event in reversed(events) if event.event == "cancelled"), ""))
     last = _last(events)
-    if last is None or last.event not in ("ended", "gave_up", "cancelled"):
+    if last is None or last.event not in ("ended", "stopped", "gave_up", "cancelled"):
         return None
+    if last.event == "stopped":
+        return State("stopped", last.reason)
     if last.event == "gave_up":
         return State("gave up", last.reason)
     if last.event == "cancelled":

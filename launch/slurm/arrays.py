@@ -18,6 +18,7 @@ from launch.slurm.history import Event, of_newest_submission
 from launch.slurm.job import JobDir
 from launch.slurm.next_command import typed
 from launch.slurm.progress import shards_dir
+from launch.slurm.queue import Answer
 from launch.slurm.status import RunStatus, look_at
 
 _LAST_EVENTS = ("ended", "stopped", "gave_up", "cancelled")
@@ -84,7 +85,7 @@ def task_has_ended(array_dir: Path) -> None:
     if array.read().kind == "prepare":  # its last part merges
         return
     # SLURM still sees the task that asks: it runs.
-    rows = compare_tasks(array, look_at([task.run for task in array.tasks()], ask_slurm=False))
+    rows = compare_tasks(array, look_at([task.run for task in array.tasks()], answer=Answer()))
     write_comparison(array, rows)
     print(f"the last of {len(rows)} tasks has ended: {array_dir / MARKDOWN_NAME}", file=sys.stderr, flush=True)
 

@@ -78,6 +78,7 @@ def _note(job_dirs: Sequence[JobDir]) -> None:
 
 
 def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None:
+    _refuse_silence(alive)
     run_dirs = [status.run_dir for status in alive]
     if at_once:
         _scancel(alive)
@@ -87,6 +88,7 @@ def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None
         still = _wait(run_dirs, wait_seconds, ask_to_save=True)
     if still and not at_once:
         print(f"has not ended within {wait_seconds:g} s; SLURM is told to end it", file=sys.stderr, flush=True)
+        _refuse_silence(still)
         _scancel(still)
         still = _wait(run_dirs, _SECONDS_TO_KILL)
     if still:
@@ -117,8 +119,6 @@ def _wait(run_dirs: Sequence[Path], seconds: float, *, ask_to_save: bool = False
 
 def _scancel(statuses: Sequence[RunStatus], *options: str) -> None:
     """Only what SLURM has said to be this run's job: another's may have its id on a new cluster."""
-    if away := next((status.unreachable for status in statuses if status.unreachable), None):
-        raise _untold(away)
     known = [_job_id(status) for status in statuses if status.queued is not None]
     if not known:
         return
@@ -128,6 +128,12 @@ def _scancel(statuses: Sequence[RunStatus], *options: str) -> None:
         if "Invalid job id" in error.cause or "already completing or completed" in error.cause:
             return
         raise _untold(error.cause) from None
+
+
+def _refuse_silence(statuses: Sequence[RunStatus]) -> None:
+    """Without an answer it is not known whose the ids are."""
+    if away := next((status.unreachable for status in statuses if status.unreachable), None):
+        raise _untold(away)
 
 
 def _untold(cause: str) -> ZerostreamError:

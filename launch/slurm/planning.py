@@ -159,7 +159,7 @@ def _check_fine_tuning(request: Request, loaded: Config) -> None:
             f"{request.config} names no plugin that fine-tunes, such as plugins.lora",
             fix="copy configs/age_honest.yaml, or leave --command out to pretrain",
         )
-    if "fold" in recipes[0].options.model_fields_set:
+    if "fold" in getattr(recipes[0].options, "model_fields_set", ()):
         raise ConfigError(
             f"plugins.{recipes[0].plugin.name}.fold is set, but `zerostream finetune` trains every fold",
             fix="leave it out, or leave --command out to train that fold alone",

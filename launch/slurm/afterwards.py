@@ -21,12 +21,13 @@ from framework.errors import EXIT_FAILED, ZerostreamError
 from launch.slurm import scheduler
 from launch.slurm.context import Start, this_start
 from launch.slurm.decision import Action, Decision, Facts, decide, has_ended, is_of, starts_in_vain
-from launch.slurm.history import Event, Kind
+from launch.slurm.history import Event, Kind, of_newest_submission
 from launch.slurm.job import Job, JobDir
-from launch.slurm.progress import read_progress
+from launch.slurm.progress import read_progress, read_stop
 
 _EVENTS: dict[Action, Kind] = {
     "end": "ended",
+    "stop": "stopped",
     "requeue": "requeued",
     "leave": "requeued",
     "follow_up": "followed_up",
@@ -35,6 +36,7 @@ _EVENTS: dict[Action, Kind] = {
 }
 _UPDATE_SECONDS = 10.0
 _PATIENCE_SECONDS = 600.0
+_MARK = "zerostream: "
 
 
 def conclude(
@@ -53,7 +55,7 @@ def conclude(
         ZerostreamError: run directory or file system do not answer.
     """
     with _only_one(job_dir):
-        events = job_dir.history.read()
+        events = of_newest_submission(job_dir.history.read())
         if has_ended(events, start):
             return None
         job = job_dir.read()
@@ -74,7 +76,7 @@ def conclude(
             reason=decision.reason,
             is_excused=decision.is_excused,
         )
-    if decision.action in ("end", "give_up", "cancelled"):
+    if decision.action in ("end", "stop", "give_up", "cancelled"):
         tell_array(job)
     return decision
 
@@ -119,7 +121,19 @@ def _gather(
         was_cancelled=cancelled or job_dir.cancel_request.exists(),
         slurm_requeues=requeued,
         slurm_reason=seen.reason if seen is not None and seen.state != "RUNNING" else "",
+        stop_at_step=read_stop(job),
+        last_words=_last_words(job_dir, start),
     )
+
+
+def _last_words(job_dir: JobDir, start: Start) -> str:
+    """Every failure's last line names the cause and what to do; empty if there is none."""
+    with suppress(OSError):
+        lines = (
+            job_dir.rank_log(start.job_id, start.restart, 0).read_text(encoding="utf-8", errors="replace").splitlines()
+        )
+        return next((line.removeprefix(_MARK) for line in reversed(lines) if line.startswith(_MARK)), "")
+    return ""
 
 
 def _go_on(job_dir: JobDir, job: Job, start: Start, decision: Decision, patience_seconds: float) -> Decision:
@@ -201,8 +215,7 @@ def _why_bad(job_dir: JobDir, start: Start, nodes: Sequence[str]) -> str:
 
 
 def _bad_reports(job_dir: JobDir, start: Start) -> Iterator[tuple[str, str]]:
-    folder = job_dir.logs(start.job_id, start.restart)
-    for path in sorted(folder.glob("health-*.json")):
+    for path in job_dir.all_health(start.job_id, start.restart):
         with suppress(OSError, ValueError, KeyError):
             report = json.loads(path.read_text(encoding="utf-8"))
             if report["problems"]:

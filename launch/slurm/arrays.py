@@ -14,13 +14,14 @@ from framework.data.manifest import MANIFEST_NAME
 from framework.errors import StorageError
 from launch.report import print_report, print_table
 from launch.slurm.comparison import MARKDOWN_NAME, Compared, compare, table, write_comparison
-from launch.slurm.history import Event
+from launch.slurm.history import Event, of_newest_submission
 from launch.slurm.job import JobDir
+from launch.slurm.next_command import typed
 from launch.slurm.progress import shards_dir
-from launch.slurm.state import of_newest_submission
+from launch.slurm.queue import Answer
 from launch.slurm.status import RunStatus, look_at
 
-_LAST_EVENTS = ("ended", "gave_up", "cancelled")
+_LAST_EVENTS = ("ended", "stopped", "gave_up", "cancelled")
 
 
 def run_array_status(run_dir: Path, *, as_json: bool) -> None:
@@ -84,7 +85,7 @@ def task_has_ended(array_dir: Path) -> None:
     if array.read().kind == "prepare":  # its last part merges
         return
     # SLURM still sees the task that asks: it runs.
-    rows = compare_tasks(array, look_at([task.run for task in array.tasks()], ask_slurm=False))
+    rows = compare_tasks(array, look_at([task.run for task in array.tasks()], answer=Answer()))
     write_comparison(array, rows)
     print(f"the last of {len(rows)} tasks has ended: {array_dir / MARKDOWN_NAME}", file=sys.stderr, flush=True)
 
@@ -107,9 +108,7 @@ def _describe_merge(array: JobDir, is_over: bool) -> str:
     if (folder / MANIFEST_NAME).exists():
         return f"the shards are ready: {os.path.relpath(folder) if folder.is_relative_to(Path.cwd()) else folder}"
     return (
-        f"not all parts are finished: zerostream resubmit {array.run}"
-        if is_over
-        else "the last part to end merges them"
+        f"not all parts are finished: {typed('resubmit', array.run)}" if is_over else "the last part to end merges them"
     )
 
 

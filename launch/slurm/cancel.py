@@ -21,6 +21,7 @@ from framework.run_dir import RunDir
 from launch.report import print_report
 from launch.slurm.afterwards import tell_array
 from launch.slurm.job import JobDir
+from launch.slurm.next_command import typed
 from launch.slurm.progress import newest_step
 from launch.slurm.scheduler import SchedulerError, call
 from launch.slurm.status import RunStatus, look_at, refuse_no_run
@@ -77,6 +78,7 @@ def _note(job_dirs: Sequence[JobDir]) -> None:
 
 
 def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None:
+    _refuse_silence(alive)
     run_dirs = [status.run_dir for status in alive]
     if at_once:
         _scancel(alive)
@@ -86,6 +88,7 @@ def _end(alive: Sequence[RunStatus], at_once: bool, wait_seconds: float) -> None
         still = _wait(run_dirs, wait_seconds, ask_to_save=True)
     if still and not at_once:
         print(f"has not ended within {wait_seconds:g} s; SLURM is told to end it", file=sys.stderr, flush=True)
+        _refuse_silence(still)
         _scancel(still)
         still = _wait(run_dirs, _SECONDS_TO_KILL)
     if still:
@@ -115,17 +118,29 @@ def _wait(run_dirs: Sequence[Path], seconds: float, *, ask_to_save: bool = False
 
 
 def _scancel(statuses: Sequence[RunStatus], *options: str) -> None:
-    if not statuses:
+    """Only what SLURM has said to be this run's job: another's may have its id on a new cluster."""
+    known = [_job_id(status) for status in statuses if status.queued is not None]
+    if not known:
         return
     try:
-        call("scancel", *options, *map(_job_id, statuses), seconds=_SECONDS_OF_SCANCEL)
+        call("scancel", *options, *known, seconds=_SECONDS_OF_SCANCEL)
     except SchedulerError as error:
         if "Invalid job id" in error.cause or "already completing or completed" in error.cause:
             return
-        raise ZerostreamError(
-            f"SLURM could not be told to cancel: {error.cause}",
-            fix="try again when SLURM answers; until then the run goes on, but it does not start again when this start has ended",
-        ) from None
+        raise _untold(error.cause) from None
+
+
+def _refuse_silence(statuses: Sequence[RunStatus]) -> None:
+    """Without an answer it is not known whose the ids are."""
+    if away := next((status.unreachable for status in statuses if status.unreachable), None):
+        raise _untold(away)
+
+
+def _untold(cause: str) -> ZerostreamError:
+    return ZerostreamError(
+        f"SLURM could not be told to cancel: {cause}",
+        fix="try again when SLURM answers; until then the run goes on, but it does not start again when this start has ended",
+    )
 
 
 def _is_there(status: RunStatus) -> bool:
@@ -163,4 +178,4 @@ def _report(run_dir: Path, left: Sequence[Cancelled], as_json: bool) -> None:
         saved = "nothing was saved" if each.saved_step is None else f"the checkpoint of step {each.saved_step} is there"
         reached = "" if each.step is None else f", it had taken {each.step} steps"
         print(f"{each.run_dir}: {each.state}; {saved}{reached}")
-    print(f"to go on: zerostream resubmit {run_dir}")
+    print(f"to go on: {typed('resubmit', run_dir)}")

@@ -11,8 +11,8 @@ from framework.errors import EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED
 from launch.slurm.context import Start
 from launch.slurm.history import Event
 
-Action = Literal["end", "requeue", "follow_up", "give_up", "cancelled", "leave"]
-_ENDS = ("ended", "requeued", "followed_up", "gave_up", "cancelled")
+Action = Literal["end", "stop", "requeue", "follow_up", "give_up", "cancelled", "leave"]
+_ENDS = ("ended", "stopped", "requeued", "followed_up", "gave_up", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,10 @@ class Facts:
     """SLURM has put the job back itself: preemption, `scontrol requeue`, or a node that failed."""
     slurm_reason: str = ""
     """SLURM's word for why it ended the start, if it did."""
+    stop_at_step: int | None = None
+    """Where the user wants the run to stop: the config's ``train.stop_at_step``."""
+    last_words: str = ""
+    """What rank 0 named as the cause of its end."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,14 @@ def decide(facts: Facts) -> Decision:
     if facts.slurm_requeues:
         return Decision("leave", f"SLURM has put it back into the queue; {why}", is_excused=True)
     if facts.exit_code == EXIT_REFUSED:
-        return Decision("end", "refused: config, input or machine do not fit, and another start would not change that")
+        cause = facts.last_words or "config, input or machine do not fit, and another start would not change that"
+        return Decision("end", f"refused: {cause}")
+    has_advanced = _has_advanced(facts.step_before, facts.step_now)
+    if facts.exit_code == EXIT_PREEMPTED and has_advanced and facts.step_now == facts.stop_at_step:
+        return Decision("stop", f"saved at step {facts.step_now}, as train.stop_at_step asks")
     if not facts.is_resumable:
         return Decision("end", f"{why}; it keeps nothing to go on from")
-    if _has_advanced(facts.step_before, facts.step_now):
+    if has_advanced:
         why = f"{why}, after progress to step {facts.step_now}"
     else:
         starts = facts.in_vain + 1
@@ -99,7 +107,7 @@ def starts_in_vain(events: Sequence[Event]) -> int:
 
 
 def has_ended(events: Sequence[Event], start: Start) -> bool:
-    """Whether the history says what came after this start."""
+    """Whether these events say what came after this start; an older start of the same name is none of theirs."""
     return any(event.event in _ENDS and is_of(event, start) for event in events)
 
 

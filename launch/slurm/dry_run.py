@@ -10,6 +10,7 @@ from launch.slurm.memory import describe_memory
 from launch.slurm.planning import Plan, Request, plan_job
 from launch.slurm.script import batch_script
 
+_SECONDS = 10.0  # to find out whether SLURM answers
 _WORDS = 120  # characters of what SLURM complains about
 
 
@@ -35,7 +36,7 @@ def show_plan(request: Request, *, as_json: bool) -> None:
 def _why_nobody_answers() -> str:
     try:
         scheduler.require_commands()
-        scheduler.read_partitions()
+        scheduler.read_partitions(seconds=_SECONDS)
     except scheduler.SchedulerError as error:
         return error.cause
     return ""

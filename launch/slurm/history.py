@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from framework.durable import storage_errors
 
-Kind = Literal["submitted", "started", "ended", "requeued", "followed_up", "gave_up", "excluded", "cancelled"]
+Kind = Literal[
+    "submitted", "started", "ended", "stopped", "requeued", "followed_up", "gave_up", "excluded", "cancelled"
+]
 
 
 class Event(BaseModel):
@@ -96,6 +99,14 @@ class History:
             except ValidationError:
                 continue
         return events
+
+
+def of_newest_submission(events: Sequence[Event]) -> Sequence[Event]:
+    """What happened since the user submitted or resubmitted the run; a follow-up job is no new submission."""
+    for number in range(len(events) - 1, 0, -1):
+        if events[number].event == "submitted" and events[number - 1].event != "followed_up":
+            return events[number:]
+    return events
 
 
 def _ends_within_a_line(descriptor: int) -> bool:

@@ -42,6 +42,8 @@ class Job(BaseModel):
     """Working directory: relative paths in the config count from here."""
     job_id: str | None = None
     """The newest one, ``ARRAY_TASK`` for a task; None until SLURM has taken the job."""
+    script: Path | None = None
+    """The batch script as sbatch was given it, which tells the job from others of the same id on another cluster."""
     tasks: tuple[tuple[str, ...], ...] | None = None
     """Further arguments of each task of an array, task 0 first; None for a job that is no array."""
     array_parallelism: int | None = None
@@ -123,6 +125,10 @@ class JobDir:
         """What one node found out about itself before a start, as JSON."""
         return self.logs(job_id, restart) / f"health-{node:05d}.json"
 
+    def all_health(self, job_id: str, restart: int) -> list[Path]:
+        """What the nodes of one start have found out."""
+        return sorted(self.logs(job_id, restart).glob("health-*.json"))
+
     def logs(self, job_id: str, restart: int) -> Path:
         """Folder of one start's logs; ``restart`` counts from 0."""
         return self.all_logs / f"{job_id}-{restart}"
@@ -156,10 +162,13 @@ class JobDir:
         return [self.task(number) for number in range(len(self.read().tasks or ()))]
 
     def starts(self) -> list[Path]:
-        """Log folders of all starts, oldest first."""
+        """Log folders of all starts, oldest first: by the history, as ids begin anew on a new cluster."""
         folder = self.all_logs
         found = [entry for entry in folder.iterdir() if entry.is_dir()] if folder.is_dir() else []
-        return sorted(found, key=_start_order)
+        begun = (event for event in self.history.read() if event.event in ("started", "cancelled", "gave_up"))
+        times = {f"{event.job_id}-{event.restart}": event.time for event in begun}
+        # A start on its way, or on a full disk, has not written that it began.
+        return sorted(found, key=lambda entry: times.get(entry.name) or entry.stat().st_mtime)
 
     def read(self) -> Job:
         """The job of this run directory.
@@ -187,9 +196,3 @@ class JobDir:
         with storage_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_durably(self.job, (json.dumps(job.model_dump(mode="json"), indent=1) + "\n").encode())
-
-
-def _start_order(folder: Path) -> tuple[list[int], str]:
-    """By job and restart, as numbers: 9 comes before 10, and 12_3-1 is the second start of task 3."""
-    parts = folder.name.replace("_", "-").split("-")
-    return [int(part) if part.isdigit() else 0 for part in parts], folder.name

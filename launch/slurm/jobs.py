@@ -6,16 +6,19 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from framework.errors import RunDirError
 from framework.metrics.console import format_seconds
 from launch.report import print_report, print_table
-from launch.slurm.job import JobDir
-from launch.slurm.status import RunStatus, look_at
+from launch.slurm.job import Job, JobDir
+from launch.slurm.queue import Answer, ask
+from launch.slurm.status import RunStatus, job_of, look_at
 
 _DEPTH = 4  # folders below the one that is named
+_UNREADABLE = "unreadable"
 _HEAD = ("run", "kind", "job", "state", "step", "loss", "tokens/s", "restarts", "submitted")
 
 
@@ -29,30 +32,31 @@ def run_jobs(folders: Sequence[Path], *, as_json: bool) -> None:
         if not folder.is_dir():
             raise RunDirError(f"{folder} does not exist", fix="name a folder with runs below it")
     found = sorted({run for folder in folders for run in submitted_runs(folder)})
-    members = {run: _members(run) for run in found}
-    statuses = {status.run_dir: status for status in look_at([each for group in members.values() for each in group])}
-    rows = [_row(run, [statuses[each] for each in group]) for run, group in members.items()]
+    answer = ask(job for run in found for job in _jobs(run))  # once for all
+    rows = [_row(run, answer) for run in found]
     rows.sort(key=lambda row: row["submitted_at"] or 0.0)
-    unreachable = next((status.unreachable for status in statuses.values() if status.unreachable), None)
     if as_json:
-        print_report({"jobs": rows, "slurm_unreachable": unreachable}, as_json=True)
+        print_report({"jobs": rows, "slurm_unreachable": answer.unreachable}, as_json=True)
         return
     if not rows:
         print(f"no submitted run below {', '.join(map(str, folders))}")
         return
     print_table([_HEAD, *(_cells(row) for row in rows)])
-    if unreachable:
-        print(f"SLURM could not be asked ({unreachable}): states are as the run directories tell them")
+    for row in rows:
+        if row["state"] == _UNREADABLE:
+            print(row["reason"])
+    if answer.unreachable:
+        print(f"SLURM could not be asked ({answer.unreachable}): states are as the run directories tell them")
 
 
 def submitted_runs(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
     """Run directories with a job, at ``folder`` or below it; tasks of an array are not named beside it."""
-    if JobDir(folder).job.is_file():
-        yield folder
-        return
-    if depth == 0:
-        return
     try:
+        if JobDir(folder).job.is_file():
+            yield folder
+            return
+        if depth == 0:
+            return
         with os.scandir(folder) as entries:
             below = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
     except OSError:  # not ours to read
@@ -67,7 +71,23 @@ def _members(run: Path) -> list[Path]:
     return [task.run for task in JobDir(run).tasks()] or [run]
 
 
-def _row(run: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
+def _jobs(run: Path) -> list[Job]:
+    """What SLURM is to be asked for; nothing for a run that cannot be read."""
+    with suppress(RunDirError):
+        return [job for each in _members(run) if (job := job_of(each)) is not None]
+    return []
+
+
+def _row(run: Path, answer: Answer) -> dict[str, Any]:
+    """One bad folder must not hide the others."""
+    try:
+        return _describe(run, look_at(_members(run), answer=answer))
+    except RunDirError as error:
+        nothing = dict.fromkeys(("kind", "job_id", "submitted_at", "restarts"))
+        return {"run_dir": str(run), **nothing, "state": _UNREADABLE, "reason": error.cause}
+
+
+def _describe(run: Path, statuses: Sequence[RunStatus]) -> dict[str, Any]:
     job = JobDir(run).read()
     row: dict[str, Any] = {
         "run_dir": str(run),

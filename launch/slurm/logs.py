@@ -11,6 +11,7 @@ from pathlib import Path
 
 from framework.errors import RunDirError
 from launch.slurm.job import JobDir
+from launch.slurm.next_command import typed
 from launch.slurm.state import State
 from launch.slurm.status import look_at, refuse_no_run
 
@@ -36,7 +37,7 @@ def run_logs(run_dir: Path, *, follow: bool, all_ranks: bool, restart: int | Non
     if job_dir.read().tasks is not None:
         raise RunDirError(
             f"{run_dir} is an array of jobs, and each has logs of its own",
-            fix=f"name one of them, such as `zerostream logs {job_dir.task(0).run}`",
+            fix=f"name one of them, such as `{typed('logs', job_dir.task(0).run)}`",
         )
     try:
         if follow:
@@ -55,7 +56,7 @@ def _choose(job_dir: JobDir, restart: int | None) -> Path:
         [status] = look_at([job_dir.run])
         raise RunDirError(
             f"{job_dir.run} has no logs yet ({status.state})",
-            fix=f"wait for its start, as `zerostream logs -f {job_dir.run}` does",
+            fix=f"wait for its start, as `{typed('logs -f', job_dir.run)}` does",
         )
     if restart is None:
         return starts[-1]

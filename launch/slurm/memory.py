@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
+
 from framework.config import Config
 from framework.errors import UserError
 from launch.slurm.job import Job
 from launch.slurm.profile import Profile, memory_megabytes
+
+_TOO_MUCH = "DOES NOT FIT: "
+
+
+def warn_of_memory(config: Config, job: Job) -> str | None:
+    """The line of ``describe_memory`` if a rank needs more than there is."""
+    said = describe_memory(config, job)
+    return said if said.startswith(_TOO_MUCH) else None
 
 
 def describe_memory(config: Config, job: Job) -> str:
@@ -27,7 +37,7 @@ def describe_memory(config: Config, job: Job) -> str:
     said = f"{needed:.2f} GiB at the peak of a rank, of {there:.1f} GiB that {of} has"
     if planned.fits:
         return said
-    return f"DOES NOT FIT: {said}; `zerostream plan CONFIG --device {name}` shows what would"
+    return f"{_TOO_MUCH}{said}; `zerostream plan CONFIG --device {shlex.quote(name)}` shows what would"
 
 
 def _device_name(profile: Profile) -> str | None:

@@ -9,33 +9,37 @@ from launch.slurm.job import Job
 from launch.slurm.state import ALIVE, State
 
 
+def typed(command: str, *words: object) -> str:
+    """A command of zerostream to paste into a shell: ``typed("logs -f", run_dir)``."""
+    return f"zerostream {command} {shlex.join(map(str, words))}"
+
+
 def next_command(run_dir: Path, job: Job | None, state: State, step: int | None) -> str:
     """One line for a shell, or what to wait for."""
-    folder = shlex.quote(str(run_dir))
     if job is None:
-        return _of_local_run(folder, state)
+        return _of_local_run(run_dir, state)
     if state.name in ALIVE:
-        return f"zerostream logs -f {folder}"
+        return typed("logs -f", run_dir)
     if state.name == "finished":
-        return _of_finished_job(job, folder)
+        return _of_finished_job(job, run_dir)
     if state.name == "unknown":
-        return f"zerostream status {folder}, when SLURM answers again"
-    if state.name == "cancelled":
-        return f"zerostream resubmit {folder}"
-    return f"zerostream logs {folder}, then zerostream resubmit {folder}"
+        return f"{typed('status', run_dir)}, when SLURM answers again"
+    if state.name in ("cancelled", "stopped"):
+        return typed("resubmit", run_dir)
+    return f"{typed('logs', run_dir)}, then {typed('resubmit', run_dir)}"
 
 
-def _of_local_run(folder: str, state: State) -> str:
+def _of_local_run(run_dir: Path, state: State) -> str:
     if state.name == "finished":
-        return f"zerostream generate {folder}"
-    return f"zerostream board {folder}" if state.name in ALIVE else "the command that started it, once more"
+        return typed("generate", run_dir)
+    return typed("board", run_dir) if state.name in ALIVE else "the command that started it, once more"
 
 
-def _of_finished_job(job: Job, folder: str) -> str:
+def _of_finished_job(job: Job, run_dir: Path) -> str:
     if job.kind == "train":
-        return f"zerostream generate {folder}"
+        return typed("generate", run_dir)
     if job.kind == "finetune":
-        return f"zerostream predict {folder}"
+        return typed("predict", run_dir)
     if job.kind == "prepare":
         return "zerostream submit with the same config: its shards are ready"
-    return f"zerostream logs {folder}"
+    return typed("logs", run_dir)

@@ -15,24 +15,15 @@ from framework.run_dir import RunDir
 from launch.rendezvous import resolve
 from launch.slurm import scheduler
 from launch.slurm.job import Job, JobDir, JobKind
+from launch.slurm.next_command import typed
 from launch.slurm.profile import Profile, load_profile, memory_megabytes, time_limit_seconds
+from launch.slurm.queue import ask
 from launch.slurm.scheduler import Partition, SchedulerError
 
 _BENCHMARK = re.compile(r"benchmarks\.[A-Za-z_]\w*")
 _KINDS: dict[str, JobKind] = {"train": "train", "finetune": "finetune", "prepare": "prepare"}
 _DEFAULT_SECONDS = 3600
 _MOST_NAMES = 64  # that are looked up: a name server may take its time for each
-_OVER = (
-    "COMPLETED",
-    "CANCELLED",
-    "FAILED",
-    "TIMEOUT",
-    "NODE_FAIL",
-    "PREEMPTED",
-    "BOOT_FAIL",
-    "DEADLINE",
-    "OUT_OF_MEMORY",
-)
 
 
 @dataclass(frozen=True)
@@ -84,7 +75,13 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
     profile = request.profile or load_profile(request.cluster)
     kind, loaded = _what(request)
     run_dir = _run_dir(request, kind, loaded)
-    _refuse_unshared(run_dir, profile)
+    _refuse_no_array(request)
+    _refuse_backslash(run_dir)
+    _refuse_unshared("run_dir (of `prepare`: data.shards_dir)", run_dir, profile)
+    if loaded is not None and kind == "train":
+        for part in loaded.data.parts:
+            if part.remote is None:
+                _refuse_unshared("data.shards_dir", part.shards_dir.absolute(), profile)
     nodes = request.nodes or profile.nodes
     ranks_per_node = profile.ranks_of_node(request.ranks_per_node)
     if kind != "train" and nodes > 1:
@@ -96,7 +93,7 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
         profile, limit = _fit_to_cluster(profile, nodes, ranks_per_node, limit, request.cluster)
         _refuse_live_run(run_dir)
     _check_limit(limit)
-    batch = _check_run(request, kind, loaded, nodes * ranks_per_node)
+    batch = _check_run(request, kind, loaded, run_dir, nodes * ranks_per_node)
     job = Job(
         kind=kind,
         name=f"zs-{run_dir.name}",
@@ -118,13 +115,55 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
 
 def _what(request: Request) -> tuple[JobKind, Config | None]:
     if _BENCHMARK.fullmatch(str(request.config)) and not request.config.exists():
+        _check_benchmark(request)
         return "benchmark", None
     kind = _KINDS.get(request.command)
     if kind is None:
         near = difflib.get_close_matches(request.command, _KINDS, n=1)
         fix = f"write --command {near[0]}" if near else f"choose one of {', '.join(_KINDS)}"
         raise ConfigError(f"--command {request.command} is nothing that can be submitted", fix=fix)
-    return kind, load_config(request.config, [word for word in request.overrides if not word.startswith("-")])
+    words = (*request.overrides, *(word for task in request.tasks or () for word in task))
+    options = [word for word in words if word.startswith("-")]
+    if options and kind != "prepare":  # whose parts are one
+        raise ConfigError(
+            f"{options[0]} is no override, and options cannot be handed on to `zerostream {kind}`",
+            fix="write overrides as key.path=value",
+        )
+    loaded = load_config(request.config, [word for word in request.overrides if not word.startswith("-")])
+    if kind == "finetune":
+        _check_fine_tuning(request, loaded)
+    return kind, loaded
+
+
+def _check_benchmark(request: Request) -> None:
+    name = str(request.config)
+    there = [f"benchmarks.{path.stem}" for path in Path(__file__).parents[2].glob("benchmarks/[!_]*.py")]
+    if name not in there:
+        near = difflib.get_close_matches(name, there, n=1)
+        fix = f"write {near[0]}" if near else "name a module of benchmarks, or a config file"
+        raise ConfigError(f"there is no {name}", fix=fix)
+    if request.tasks is not None or request.command != "train":
+        raise ConfigError(
+            f"{name} is a benchmark, which is one job with options of its own",
+            fix="leave out --sweep, --command and --tasks; its own options follow after `--`",
+        )
+
+
+def _check_fine_tuning(request: Request, loaded: Config) -> None:
+    """What `zerostream finetune` itself refuses; it reads the texts only where it runs."""
+    from framework.plugins.registry import active_plugins
+
+    recipes = [active for active in active_plugins(loaded) if active.plugin.recipe is not None]
+    if not recipes:
+        raise ConfigError(
+            f"{request.config} names no plugin that fine-tunes, such as plugins.lora",
+            fix="copy configs/age_honest.yaml, or leave --command out to pretrain",
+        )
+    if "fold" in getattr(recipes[0].options, "model_fields_set", ()):
+        raise ConfigError(
+            f"plugins.{recipes[0].plugin.name}.fold is set, but `zerostream finetune` trains every fold",
+            fix="leave it out, or leave --command out to train that fold alone",
+        )
 
 
 def _run_dir(request: Request, kind: JobKind, loaded: Config | None) -> Path:
@@ -145,14 +184,19 @@ def _command(request: Request, kind: JobKind, run_dir: Path, ranks_per_node: int
     return (*words, "--nproc", str(ranks_per_node)) if kind == "finetune" else words
 
 
-def _check_run(request: Request, kind: JobKind, loaded: Config | None, ranks: int) -> BatchPlan | None:
+def _check_run(request: Request, kind: JobKind, loaded: Config | None, run_dir: Path, ranks: int) -> BatchPlan | None:
     """What each start would be refused for is refused now."""
     if loaded is None or kind == "prepare":
         return None
-    tasks = request.tasks or ((),)
     plan = None
-    for task in tasks:
-        config = load_config(request.config, [*request.overrides, *task]) if task else loaded
+    for number, task in enumerate(request.tasks or ((),)):
+        where = f"run_dir={JobDir(run_dir).task(number).run}"
+        config = load_config(request.config, [*request.overrides, *task, where]) if task else loaded
+        if RunDir(config.run_dir).result.is_file():
+            raise RunDirError(
+                f"{config.run_dir} has finished: there is nothing to go on with",
+                fix="give a new run a run_dir of its own",
+            )
         plan = plan_batch(config, ranks)
         if kind == "train":
             _check_training(config, ranks)
@@ -174,16 +218,31 @@ def _check_training(config: Config, ranks: int) -> None:
 # --- Where it is to run ---
 
 
-def _refuse_unshared(run_dir: Path, profile: Profile) -> None:
+def _refuse_no_array(request: Request) -> None:
+    if request.array_parallelism is not None and request.tasks is None:
+        raise ConfigError(
+            f"--at-a-time {request.array_parallelism} without an array",
+            fix="leave it out, or make an array with --sweep, or of `--command prepare` with --tasks",
+        )
+
+
+def _refuse_backslash(run_dir: Path) -> None:
+    """sbatch reads the log's name as a pattern; % can be doubled, but after a backslash nothing is a pattern any more."""
+    if "\\" in str(run_dir):
+        raise RunDirError(
+            f"run_dir {run_dir} has a backslash in it, which sbatch does not take", fix="choose another name"
+        )
+
+
+def _refuse_unshared(key: str, folder: Path, profile: Profile) -> None:
     if not profile.shared:
         return
-    resolved = run_dir.resolve()
+    resolved = folder.resolve()
     if not any(resolved.is_relative_to(folder.resolve()) for folder in profile.shared):
         there = ", ".join(map(str, profile.shared))
         raise RunDirError(
-            f"run_dir {run_dir} is not below a folder that all nodes share ({there})",
-            fix="set run_dir (of `prepare`: data.shards_dir) to a folder below one of them, or add its file system to `shared` "
-            "in the cluster profile",
+            f"{key.partition(' ')[0]} {folder} is not below a folder that all nodes share ({there})",
+            fix=f"set {key} to a folder below one of them, or add its file system to `shared` in the cluster profile",
         )
     missing = [folder for folder in profile.shared if not folder.is_dir()]
     if missing and not any(resolved.is_relative_to(folder.resolve()) for folder in profile.shared if folder.is_dir()):
@@ -334,12 +393,18 @@ def _refuse_live_run(run_dir: Path) -> None:
         before,
         *(task.read() for task in tasks if task.job.exists()),
     ]  # a task may have a follow-up job of its own
-    for job_id in dict.fromkeys(job.job_id.partition("_")[0] for job in known if job.job_id is not None):
-        for seen in scheduler.read_jobs(job_id):
-            if seen.state not in _OVER:
+    answer = ask(known)
+    if answer.unreachable:
+        raise SchedulerError(
+            f"SLURM cannot say whether this run is queued already: {answer.unreachable}",
+            fix="ask `scontrol ping` whether the controller is up, then try again",
+        )
+    for job in known:
+        for seen in answer.of(job):
+            if not seen.has_ended:
                 raise RunDirError(
-                    f"this run is already job {job_id} ({seen.state.lower()})",
-                    fix=f"see it with `zerostream status {run_dir}`, or end it with `zerostream cancel {run_dir}` first",
+                    f"this run is already job {job.job_id} ({seen.state.lower()})",
+                    fix=f"see it with `{typed('status', run_dir)}`, or end it with `{typed('cancel', run_dir)}` first",
                 )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator
 
@@ -75,15 +76,15 @@ class Profile(BaseModel):
     max_starts_without_progress: PositiveInt = 3
     """Starts in a row that may end without a newer checkpoint before the run is given up."""
     python: str = Field(default_factory=lambda: sys.executable)
-    """Interpreter on the nodes; the one that submits, if none is named."""
+    """Interpreter on the nodes, where `~` is the home of who submits; the one that submits, if none is named."""
     rendezvous_timeout_seconds: PositiveInt = 300
     """How long nodes wait for each other before they say who is missing."""
     health_timeout_seconds: PositiveInt = 60
     """How long the look at a node's disk, network and devices may take before a start."""
     minimum_megabytes_per_second: float | None = None
     """Slowest link between two nodes that is good enough to start on; not judged if none is given."""
-    sbatch_arguments: dict[str, str] = Field(default_factory=dict)
-    """Any other option of sbatch, by its long name without dashes."""
+    sbatch_arguments: dict[str, str | Literal[True]] = Field(default_factory=dict)
+    """Any other option of sbatch, by its long name without dashes; `true` for one that takes no value."""
 
     @field_validator("time_limit")
     @classmethod
@@ -104,6 +105,21 @@ class Profile(BaseModel):
     def _is_one_word(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("is empty: leave the key out")
+        return value
+
+    @field_validator("python")
+    @classmethod
+    def _is_program(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty: leave the key out")
+        return os.path.expanduser(value)
+
+    @field_validator("sbatch_arguments", mode="before")
+    @classmethod
+    def _are_options(cls, value: Any) -> Any:
+        for name, given in value.items() if isinstance(value, dict) else ():
+            if not isinstance(given, str) and given is not True:
+                raise ValueError(f"{name} is {given!r}: write its value, or true if it takes none")
         return value
 
     @field_validator("exclude")
@@ -218,6 +234,8 @@ def _first_error(error: ValidationError, path: Path) -> ConfigError:
     details = error.errors()[0]
     key = ".".join(str(part) for part in details["loc"])
     message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "tuple_type":
+        return ConfigError(f"{path}: {key} is {details['input']!r}", fix=f"write a list, such as {key}: [...]")
     if details["type"] == "value_error":
         return ConfigError(f"{path}: {key}: {message}", fix=f"correct {key}")
     return ConfigError(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from framework.checkpoint.manifest import load_manifest
 from framework.durable import size_of
-from framework.errors import CheckpointError
+from framework.errors import CheckpointError, ConfigError
 from framework.run_dir import RunDir
 from launch.slurm.job import Job, JobDir
+
+if TYPE_CHECKING:
+    from framework.config import Config
 
 
 def read_progress(job_dir: JobDir, job: Job) -> int | None:
@@ -40,16 +45,28 @@ def newest_step(run_dir: RunDir) -> int | None:
     return None
 
 
+def read_stop(job: Job) -> int | None:
+    """At which step the user wants a training to stop; None if at none before its last."""
+    if job.kind != "train":
+        return None
+    with suppress(ConfigError):  # then its ranks have refused it as well
+        return _config(job).train.stop_at_step
+    return None
+
+
 def shards_dir(job: Job) -> Path:
     """Where a preparation writes.
 
     Raises:
         ConfigError: the config that was submitted cannot be read any more.
     """
+    return job.directory / _config(job).data.shards_dir
+
+
+def _config(job: Job) -> Config:
     from framework.config import load_config
 
-    config = load_config(Path(job.command[1]), [word for word in job.command[2:] if "=" in word and word[0] != "-"])
-    return job.directory / config.data.shards_dir
+    return load_config(Path(job.command[1]), [word for word in job.command[2:] if "=" in word and word[0] != "-"])
 
 
 def _count_shards(job: Job) -> int:

@@ -1,7 +1,7 @@
 """What SLURM knows of jobs: ``squeue``, and ``sacct`` for those it has forgotten, where there is accounting.
 
 Every question has a deadline, and an answer may be that SLURM could not be asked: whoever looks at a run then still has the run
-directory.
+directory. An id alone names no job, as a new cluster counts from 1 again: its batch script has to be this run directory's.
 """
 
 from __future__ import annotations
@@ -10,17 +10,30 @@ import math
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from launch.slurm.job import Job
 from launch.slurm.scheduler import SchedulerError, call
 
 _SECONDS = 10.0
-_FIELDS = ("%i", "%T", "%P", "%D", "%V", "%S", "%e", "%N", "%r")  # the reason last: it is free text
+_FIELDS = ("%i", "%T", "%P", "%D", "%V", "%S", "%e", "%N", "%r", "%o")  # the script last: it may be named anyhow
 _ENDED = {
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY", "REVOKED",
 }  # fmt: skip
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
-_SACCT_FIELDS = ("JobID", "State", "Partition", "NNodes", "Submit", "Start", "End", "NodeList", "ExitCode")
+_SACCT_FIELDS = (
+    "JobID",
+    "State",
+    "Partition",
+    "NNodes",
+    "Submit",
+    "Start",
+    "End",
+    "NodeList",
+    "ExitCode",
+    "SubmitLine",
+)
+_SUBMITTED = re.compile(r"\S*sbatch (?:--\S+ )*(.*)")  # as ``launch.slurm.script`` calls it
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class QueuedJob:
     """When it ended, or when its time is up."""
     nodes: str = ""
     reason: str = ""
+    script: str = ""
+    """The batch script's path, as sbatch was given it."""
 
     @property
     def is_waiting(self) -> bool:
@@ -54,21 +69,22 @@ class QueuedJob:
 class Answer:
     """What was found; ``unreachable`` says why SLURM could not be asked."""
 
-    jobs: dict[str, QueuedJob] = field(default_factory=dict)
+    jobs: tuple[QueuedJob, ...] = ()
     unreachable: str | None = None
 
-    def task(self, job_id: str) -> QueuedJob | None:
-        """The job of this id, if SLURM still knows it."""
-        return self.jobs.get(job_id)
+    def of(self, job: Job) -> list[QueuedJob]:
+        """What SLURM still knows of this job: of an array every task; of any other at most one."""
+        return [
+            found
+            for found in self.jobs
+            if job.job_id in (found.job_id, found.job_id.partition("_")[0]) and found.script == str(job.script)
+        ]
 
-    def tasks_of(self, array_id: str) -> list[QueuedJob]:
-        """Every task of an array, or the one job that is none."""
-        return [job for key, job in self.jobs.items() if key.partition("_")[0] == array_id]
 
-
-def ask(job_ids: Iterable[str], *, seconds: float = _SECONDS) -> Answer:
-    """Asks for these jobs; an array's id brings all of its tasks. Takes no longer than ``seconds`` for each of two questions."""
-    wanted = list(dict.fromkeys(job_ids))
+def ask(jobs: Iterable[Job], *, seconds: float = _SECONDS) -> Answer:
+    """Asks for these jobs; an array brings all of its tasks. Takes no longer than ``seconds`` for each of two questions."""
+    asked = [job for job in jobs if job.job_id is not None]
+    wanted = list(dict.fromkeys(job.job_id for job in asked if job.job_id is not None))
     if not wanted:
         return Answer()
     command = ["squeue", "--noheader", "--array", "--states=all", f"--format={'|'.join(_FIELDS)}"]
@@ -78,11 +94,10 @@ def ask(job_ids: Iterable[str], *, seconds: float = _SECONDS) -> Answer:
         if "Invalid job id" not in error.cause:
             return Answer(unreachable=_in_short(error.cause))
         output = ""
-    jobs = {job.job_id: job for job in parse_squeue(output)}
-    known = {job_id.partition("_")[0] for job_id in jobs} | jobs.keys()
-    if forgotten := [job_id for job_id in wanted if job_id not in known]:
-        jobs |= {job.job_id: job for job in _ask_accounting(forgotten, seconds)}
-    return Answer(jobs)
+    answer = Answer(tuple(parse_squeue(output)))
+    if forgotten := list(dict.fromkeys(job.job_id for job in asked if job.job_id is not None and not answer.of(job))):
+        answer = Answer((*answer.jobs, *_ask_accounting(forgotten, seconds)))
+    return answer
 
 
 def parse_squeue(text: str) -> list[QueuedJob]:
@@ -91,10 +106,21 @@ def parse_squeue(text: str) -> list[QueuedJob]:
     for line in text.splitlines():
         parts = line.split("|", len(_FIELDS) - 1)
         if len(parts) == len(_FIELDS):
-            job_id, state, partition, count, submitted, starts, ends, nodes, reason = (part.strip() for part in parts)
+            job_id, state, partition, count, submitted, starts, ends, nodes, reason, script = (
+                part.strip() for part in parts
+            )
             found.append(
                 QueuedJob(
-                    job_id, state, partition, _whole(count), _time(submitted), _time(starts), _time(ends), nodes, reason
+                    job_id,
+                    state,
+                    partition,
+                    _whole(count),
+                    _time(submitted),
+                    _time(starts),
+                    _time(ends),
+                    nodes,
+                    reason,
+                    script,
                 )
             )
     return found
@@ -102,20 +128,23 @@ def parse_squeue(text: str) -> list[QueuedJob]:
 
 def parse_sacct(text: str) -> list[QueuedJob]:
     """The lines that ``sacct --parsable2`` prints; of a job that was requeued, the last one counts."""
-    found = []
+    found = {}
     for line in text.splitlines():
-        parts = line.split("|")
+        parts = line.split("|", len(_SACCT_FIELDS) - 1)
         if len(parts) == len(_SACCT_FIELDS):
-            job_id, state, partition, count, submitted, starts, ends, nodes, code = parts
+            job_id, state, partition, count, submitted, starts, ends, nodes, code, command = parts
             word = state.split(" ")[0].rstrip("+")  # CANCELLED by 1000
             times = (_time(submitted), _time(starts), _time(ends))
             reason = "" if code in ("", "0:0") else f"exit code {code.partition(':')[0]}"
-            found.append(QueuedJob(job_id, word, partition, _whole(count), *times, nodes, reason))
-    return found
+            named = _SUBMITTED.fullmatch(command)
+            script = named[1] if named else ""
+            job = QueuedJob(job_id, word, partition, _whole(count), *times, nodes, reason, script)
+            found[job_id, script] = job
+    return list(found.values())
 
 
 def _ask_accounting(job_ids: Sequence[str], seconds: float) -> list[QueuedJob]:
-    """Nothing where there is no accounting: SLURM's controller forgets a job minutes after its end."""
+    """Nothing where there is no accounting, or one before SLURM 21.08: the controller forgets a job minutes after its end."""
     command = ["sacct", "--noheader", "--parsable2", "--allocations", f"--format={','.join(_SACCT_FIELDS)}"]
     try:
         return parse_sacct(call(*command, f"--jobs={','.join(job_ids)}", seconds=seconds, environment=_environment()))

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from framework.errors import RunDirError
+from framework.errors import ConfigError, RunDirError
 from launch.slurm.job import Job, JobDir
+from launch.slurm.next_command import typed
 from launch.slurm.planning import Plan, Request, plan_job
-from launch.slurm.profile import load_profile
+from launch.slurm.profile import Profile, load_profile
 from launch.slurm.status import look_at, refuse_no_run
 from launch.slurm.submit import say_submitted, submit_job
+from launch.slurm.sweep import parameters_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def run_resubmit(run_dir: Path, change: Change, *, as_json: bool) -> None:
     if not left or waiting:
         raise RunDirError(
             f"{run_dir}: {len(waiting)} of its tasks wait or run" if waiting else f"{run_dir}: all tasks have finished",
-            fix=f"see them with `zerostream status {run_dir}`",
+            fix=f"see them with `{typed('status', run_dir)}`",
         )
     plans = [plan_again(JobDir(status.run_dir), change) for status in left]  # all of them, before the first is queued
     jobs = [_submit(plan) for plan in plans]
@@ -56,7 +58,7 @@ def run_resubmit(run_dir: Path, change: Change, *, as_json: bool) -> None:
         return
     for plan, job in zip(plans, jobs, strict=True):
         print(f"job      {job.job_id}: {plan.run_dir}")
-    print(f"next     zerostream status {run_dir}")
+    print(f"next     {typed('status', run_dir)}")
 
 
 def plan_again(job_dir: JobDir, change: Change) -> Plan:
@@ -70,7 +72,7 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
     if not status.state.is_over and status.state.name != "unknown":
         raise RunDirError(
             f"{job_dir.run} is already job {job.job_id} ({status.state.name})",
-            fix=f"see it with `zerostream status {job_dir.run}`, or end it with `zerostream cancel {job_dir.run}` first",
+            fix=f"see it with `{typed('status', job_dir.run)}`, or end it with `{typed('cancel', job_dir.run)}` first",
         )
     if status.state.name == "finished" and job.kind != "benchmark":
         raise RunDirError(
@@ -81,8 +83,10 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
             f"{job.directory}, from which {job_dir.run} was submitted, does not exist any more",
             fix="submit the config again from where it is now",
         )
+    _refuse_what_stays(job_dir, job, change.overrides)
+    profile = load_profile(change.cluster) if change.cluster else job.profile
     with contextlib.chdir(job.directory):  # relative paths in the config count from there
-        plan = plan_job(_request(job_dir, job, change))
+        plan = plan_job(_request(job_dir, job, change, profile))
     kept = {
         "name": job.name,
         "array": job.array,
@@ -92,10 +96,20 @@ def plan_again(job_dir: JobDir, change: Change) -> Plan:
     return Plan(plan.job.model_copy(update=kept), plan.run_dir, None, plan.loaded, plan.batch)
 
 
-def _request(job_dir: JobDir, job: Job, change: Change) -> Request:
+def _refuse_what_stays(job_dir: JobDir, job: Job, overrides: Sequence[str]) -> None:
+    """Where a run is, and what its array has swept, make it the run that it is."""
+    swept = parameters_of((JobDir(Path(job.array)).read().tasks or ((),))[0]) if job.array else {}
+    place = {"run_dir", "data.shards_dir"} if job.kind == "prepare" else {"run_dir"}
+    for key in parameters_of(overrides, place | swept.keys()):
+        why = "its array gave this run a value of its own" if key in swept else f"{job_dir.run} goes on where it is"
+        raise ConfigError(
+            f"{key} cannot change when a run is submitted again: {why}", fix=f"leave {key} out, or submit a new run"
+        )
+
+
+def _request(job_dir: JobDir, job: Job, change: Change, profile: Profile) -> Request:
     is_benchmark = job.kind == "benchmark"
     words = job.command[1:] if is_benchmark else _without_ranks(job.command[2:])
-    profile = load_profile(change.cluster) if change.cluster else job.profile
     return Request(
         config=Path(job.command[0]) if is_benchmark else job_dir.config,
         cluster=change.cluster or job_dir.job,

@@ -144,14 +144,15 @@ def require_commands(*commands: str) -> None:
             )
 
 
-def read_partitions() -> dict[str, Partition]:
+def read_partitions(*, seconds: float = _SECONDS) -> dict[str, Partition]:
     """All partitions by name, with their nodes.
 
     Raises:
         SchedulerError: as ``call``.
     """
     found: dict[str, Partition] = {}
-    for line in call("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t|%L").splitlines():
+    command = ("sinfo", "--noheader", "--Node", "--format=%R|%P|%a|%l|%N|%o|%m|%c|%G|%t|%L")
+    for line in call(*command, seconds=seconds).splitlines():
         fields = [field.strip() for field in line.split("|")]
         if len(fields) < 10:
             continue
@@ -160,23 +161,13 @@ def read_partitions() -> dict[str, Partition]:
         added = Node(node, address, _number(cpus), _number(memory), gres, state)
         before = found.get(name)
         nodes = (*before.nodes, added) if before else (added,)
-        seconds = None if limit in ("infinite", "n/a") else time_limit_seconds(limit)
-        found[name] = Partition(name, starred.endswith("*"), up == "up", seconds, limit, nodes, default_time)
+        longest = None if limit in ("infinite", "n/a") else time_limit_seconds(limit)
+        found[name] = Partition(name, starred.endswith("*"), up == "up", longest, limit, nodes, default_time)
     return found
 
 
 def read_job(job_id: str) -> JobFacts | None:
-    """What the controller knows; None once it has forgotten the job.
-
-    Raises:
-        SchedulerError: the controller does not answer.
-    """
-    jobs = read_jobs(job_id)
-    return jobs[0] if jobs else None
-
-
-def read_jobs(job_id: str) -> list[JobFacts]:
-    """As ``read_job``, for each task of an array.
+    """What the controller knows of the job that asks; None once it has forgotten it.
 
     Raises:
         SchedulerError: the controller does not answer.
@@ -185,9 +176,9 @@ def read_jobs(job_id: str) -> list[JobFacts]:
         text = call("scontrol", "show", "job", "--oneliner", job_id)
     except SchedulerError as error:
         if "Invalid job id" in error.cause:
-            return []
+            return None
         raise
-    return [_facts(line) for line in text.splitlines() if "JobState=" in line]
+    return next((_facts(line) for line in text.splitlines() if "JobState=" in line), None)
 
 
 def _facts(line: str) -> JobFacts:

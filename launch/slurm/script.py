@@ -91,11 +91,14 @@ class ScriptExecutor(SlurmExecutor):
 
 
 def _environment() -> dict[str, str]:
-    """What the job inherits: nothing of a job that submits it, such as its array's number or its count of restarts."""
+    """What the job inherits: nothing of a job that submits it, such as its count of restarts, and none of the user's SBATCH_...
+
+    Those would overrule the script, and with it the profile and what was typed.
+    """
     return {
         name: value
         for name, value in os.environ.items()
-        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SLURMD_"))
+        if name == "SLURM_CONF" or not name.startswith(("SLURM_", "SLURMD_", "SBATCH_"))
     }
 
 
@@ -118,7 +121,7 @@ def _parameters(job: Job, run_dir: Path) -> dict[str, Any]:
     log = "%A_%a.out" if job.tasks else "%j.out"
     more = {
         # SLURM's own words. What the job says goes to a file for each start, which only the script can name.
-        "output": str(JobDir(run_dir).all_logs / log),
+        "output": str(JobDir(run_dir).all_logs).replace("%", "%%") + f"/{log}",
         "chdir": str(job.directory),
         "requeue" if profile.requeue else "no_requeue": True,
         **profile.sbatch_arguments,

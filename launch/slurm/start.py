@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from framework.durable import storage_errors
 from framework.errors import EXIT_FAILED, ZerostreamError
 from launch.slurm import scheduler
 from launch.slurm.afterwards import tell_array
@@ -31,8 +32,11 @@ def begin(job_dir: JobDir, start: Start, nodes: tuple[str, ...]) -> str | None:
         ZerostreamError: run directory or file system do not answer.
     """
     job, history = job_dir.read(), job_dir.history
+    _forget_namesake(job_dir, start)
     step = read_progress(job_dir, job)
     _tell_the_end_of_the_last(job_dir, step)
+    with storage_errors(job_dir.path):
+        job_dir.signals(start.job_id, start.restart).unlink(missing_ok=True)
     events = history.read()
     here = {"job_id": start.job_id, "restart": start.restart, "step": step}
     if job_dir.cancel_request.exists():
@@ -50,11 +54,22 @@ def begin(job_dir: JobDir, start: Start, nodes: tuple[str, ...]) -> str | None:
     return None
 
 
+def _forget_namesake(job_dir: JobDir, start: Start) -> None:
+    """On a new cluster ids begin anew: what an older start of this name has left would be taken for this one's."""
+    name = (start.job_id, start.restart)
+    with storage_errors(job_dir.path):
+        for path in (job_dir.exit_code(*name), job_dir.rendezvous(*name), *job_dir.all_health(*name)):
+            path.unlink(missing_ok=True)
+
+
 def _tell_the_end_of_the_last(job_dir: JobDir, step: int | None) -> None:
     """A start that was killed with its batch script could not say that it ended."""
     events = job_dir.history.read()
-    started = next((event for event in reversed(events) if event.event == "started"), None)
-    if started is None or started.job_id is None or has_ended(events, Start(started.job_id, started.restart)):
+    number = max((number for number, event in enumerate(events) if event.event == "started"), default=None)
+    if number is None:
+        return
+    started = events[number]
+    if started.job_id is None or has_ended(events[number:], Start(started.job_id, started.restart)):
         return
     told = _signals(job_dir.signals(started.job_id, started.restart))
     reason = f"killed after {', '.join(told)}" if told else "killed without a word, or its node was lost"

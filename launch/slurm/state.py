@@ -8,19 +8,19 @@ from typing import Literal
 
 from framework.errors import EXIT_FINISHED, EXIT_REFUSED
 from launch.slurm.gauges import Gauges
-from launch.slurm.history import Event
+from launch.slurm.history import Event, of_newest_submission
 from launch.slurm.queue import QueuedJob
 from launch.slurm.reasons import in_plain_words
 
 Name = Literal[
     "queued", "starting", "running", "suspended", "requeued",  # alive
     "finished", "failed", "gave up", "cancelled",  # ended
-    "stopped",  # a local run that has saved and waits to be started again
+    "stopped",  # has saved where train.stop_at_step asked for it; a local run also where it was interrupted
     "lost",  # nobody knows how it ended
     "unknown",  # SLURM cannot be asked, and the run's own signs of life are old
 ]  # fmt: skip
 ALIVE: frozenset[Name] = frozenset({"queued", "starting", "running", "suspended", "requeued"})
-OVER: frozenset[Name] = frozenset({"finished", "failed", "gave up", "cancelled", "lost"})
+OVER: frozenset[Name] = frozenset({"finished", "failed", "gave up", "cancelled", "stopped", "lost"})
 _SECONDS_TO_COME_BACK = 60.0  # a job that goes back into the queue ends first
 _COMES_BACK = ("requeued", "followed_up")
 _SUSPENDED = {"SUSPENDED", "STOPPED"}
@@ -100,14 +100,6 @@ def state_of_job(
     return State("unknown", "SLURM cannot be asked")
 
 
-def of_newest_submission(events: Sequence[Event]) -> Sequence[Event]:
-    """What happened since the user submitted or resubmitted the run; a follow-up job is no new submission."""
-    for number in range(len(events) - 1, 0, -1):
-        if events[number].event == "submitted" and events[number - 1].event != "followed_up":
-            return events[number:]
-    return events
-
-
 def _state_in_queue(queued: QueuedJob, events: Sequence[Event], gauges: Gauges, *, is_cancelled: bool) -> State:
     if queued.is_waiting:
         has_started = any(event.event == "started" for event in events)
@@ -136,8 +128,10 @@ def _state_by_history(events: Sequence[Event], *, is_cancelled: bool) -> State |
     if is_cancelled:
         return State("cancelled", next((event.reason for event in reversed(events) if event.event == "cancelled"), ""))
     last = _last(events)
-    if last is None or last.event not in ("ended", "gave_up", "cancelled"):
+    if last is None or last.event not in ("ended", "stopped", "gave_up", "cancelled"):
         return None
+    if last.event == "stopped":
+        return State("stopped", last.reason)
     if last.event == "gave_up":
         return State("gave up", last.reason)
     if last.event == "cancelled":

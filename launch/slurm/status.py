@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def run_status(run_dir: Path, *, as_json: bool) -> None:
         RunDirError: there is no run and no job.
     """
     refuse_no_run(run_dir)
-    if JobDir(run_dir).job.is_file() and JobDir(run_dir).read().tasks is not None:
+    job = job_of(run_dir)
+    if job is not None and job.tasks is not None:
         from launch.slurm.arrays import run_array_status
 
         run_array_status(run_dir, as_json=as_json)
@@ -113,40 +115,69 @@ def refuse_no_run(run_dir: Path) -> None:
     Raises:
         RunDirError: it is none.
     """
-    if not run_dir.is_dir():
-        raise RunDirError(
-            f"{run_dir} does not exist", fix="name the run directory of a run; `zerostream jobs` lists them"
-        )
-    if not JobDir(run_dir).job.is_file() and not RunDir(run_dir).config.is_file():
-        raise RunDirError(
-            f"{run_dir} holds no run and no job", fix="name the run directory of a run; `zerostream jobs` lists them"
-        )
+    fix = "name the run directory of a run; `zerostream jobs` lists them"
+    with _readable(run_dir):
+        if not run_dir.is_dir():
+            raise RunDirError(f"{run_dir} does not exist", fix=fix)
+        if not JobDir(run_dir).job.is_file() and not RunDir(run_dir).config.is_file():
+            raise RunDirError(f"{run_dir} holds no run and no job", fix=fix)
 
 
-def look_at(run_dirs: Sequence[Path], *, ask_slurm: bool = True) -> list[RunStatus]:
+@contextmanager
+def _readable(run_dir: Path) -> Iterator[None]:
+    """Names the folder and what to do, if it is not this user's to read.
+
+    Raises:
+        RunDirError: it cannot be read.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunDirError(
+            f"{error.filename or run_dir} cannot be read: {error.strerror}",
+            fix="ask its owner to let you read it, or ask as its owner",
+        ) from None
+
+
+def look_at(run_dirs: Sequence[Path], *, answer: Answer | None = None) -> list[RunStatus]:
     """How each of these runs is.
 
     Args:
         run_dirs: of the runs.
-        ask_slurm: once for all; otherwise their histories alone say how they have ended.
+        answer: SLURM's, if it has been asked already; an empty one lets their histories alone say how they have ended.
 
     Raises:
-        RunDirError: a job's file is damaged.
+        RunDirError: a job's file is damaged, or cannot be read.
     """
-    jobs = [JobDir(run_dir).read() if JobDir(run_dir).job.is_file() else None for run_dir in run_dirs]
-    job_ids = [job.job_id for job in jobs if job is not None and job.job_id is not None]
-    answer = ask(job_ids) if ask_slurm else Answer()
+    jobs = [job_of(run_dir) for run_dir in run_dirs]
+    if answer is None:
+        answer = ask(job for job in jobs if job is not None)
     at = time.time()
     return [_look(run_dir, job, answer, at) for run_dir, job in zip(run_dirs, jobs, strict=True)]
 
 
+def job_of(run_dir: Path) -> Job | None:
+    """None for a run that was not submitted.
+
+    Raises:
+        RunDirError: the job's file is damaged, or cannot be read.
+    """
+    with _readable(run_dir):
+        return JobDir(run_dir).read() if JobDir(run_dir).job.is_file() else None
+
+
 def _look(run_dir: Path, job: Job | None, answer: Answer, now: float) -> RunStatus:
+    with _readable(run_dir):
+        return _look_into(run_dir, job, answer, now)
+
+
+def _look_into(run_dir: Path, job: Job | None, answer: Answer, now: float) -> RunStatus:
     gauges = read_gauges(RunDir(_newest_fold(run_dir) if job and job.kind == "finetune" else run_dir), now)
     if job is None:
         return RunStatus(run_dir, None, state_of_local_run(gauges), gauges, (), None, None, now)
     job_dir = JobDir(run_dir)
     events = tuple(job_dir.history.read())
-    queued = answer.task(job.job_id) if job.job_id else None
+    queued = next(iter(answer.of(job)), None)
     state = state_of_job(
         queued,
         events,

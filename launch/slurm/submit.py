@@ -13,6 +13,8 @@ from typing import Any
 from framework.durable import storage_errors, write_durably
 from launch.slurm import scheduler
 from launch.slurm.job import Job, JobDir
+from launch.slurm.memory import warn_of_memory
+from launch.slurm.next_command import typed
 from launch.slurm.planning import Plan, Request, plan_job, task_job
 from launch.slurm.script import ScriptExecutor
 
@@ -54,7 +56,7 @@ def submit_job(job: Job, run_dir: Path, *, config: Path | None = None, depends_o
             for number in range(len(job.tasks or ())):
                 _write_task(job_dir, waiting, number)
             job_id = ScriptExecutor(job, run_dir, depends_on).submit_script()
-    submitted = waiting.model_copy(update={"job_id": job_id})
+    submitted = waiting.model_copy(update={"job_id": job_id, "script": job_dir.script})
     job_dir.write(submitted)
     if not job.follow_up:
         job_dir.history.append("submitted", job_id=job_id)
@@ -66,17 +68,38 @@ def submit_job(job: Job, run_dir: Path, *, config: Path | None = None, depends_o
 
 @contextmanager
 def _undone_on_refusal(job_dir: JobDir, tasks: int) -> Iterator[None]:
-    """A job that SLURM refuses leaves nothing behind: neither new folders nor a changed ``job.json``."""
-    new = [_first_missing(each.path) for each in (job_dir, *map(job_dir.task, range(tasks))) if not each.path.exists()]
-    before = job_dir.job.read_bytes() if job_dir.job.exists() else None
+    """A job that SLURM refuses changes nothing: what is new goes, what was there before comes back."""
+    all_dirs = [job_dir, *map(job_dir.task, range(tasks))]
+    new = [_first_missing(each.path) for each in all_dirs if not each.path.exists()]
+    files = [job_dir.config, job_dir.script, *(path for each in all_dirs for path in (each.job, each.cancel_request))]
+    before = {path: path.read_bytes() if path.exists() else None for path in files}
+    replaced = _replaced_code(job_dir)
     try:
         yield
     except BaseException:
         for folder in new:
             shutil.rmtree(folder, ignore_errors=True)
-        if before is not None:
-            write_durably(job_dir.job, before)
+        for path, content in before.items():
+            if content is None:
+                path.unlink(missing_ok=True)
+            elif not path.is_symlink():  # a task's are its array's
+                write_durably(path, content)
+        if replaced.is_symlink() or replaced.exists():
+            shutil.rmtree(job_dir.code, ignore_errors=True)
+            replaced.rename(job_dir.code)
         raise
+    _remove(replaced)
+
+
+def _replaced_code(job_dir: JobDir) -> Path:
+    return job_dir.code.with_name("code.before")
+
+
+def _remove(code: Path) -> None:
+    if code.is_symlink():  # of a task of an array
+        code.unlink()
+    else:
+        shutil.rmtree(code, ignore_errors=True)
 
 
 def _first_missing(path: Path) -> Path:
@@ -97,7 +120,7 @@ def _write_task(job_dir: JobDir, job: Job, number: int) -> None:
 
 
 def _take_snapshot(job_dir: JobDir, config: Path | None) -> None:
-    """Copies of what later edits must not change. Compiled files stay behind, so that it takes a moment only."""
+    """Copies of what later edits must not change, without compiled files; code that was there before is put aside."""
     if config is not None and config.resolve() != job_dir.config.resolve():
         shutil.copyfile(config, job_dir.config)
     source = Path(__file__).resolve().parents[2]
@@ -111,9 +134,9 @@ def _take_snapshot(job_dir: JobDir, config: Path | None) -> None:
             shutil.copytree(source / name, fresh / name, ignore=shutil.ignore_patterns(*_NOT_CODE))
     if (source / "pyproject.toml").is_file():
         shutil.copyfile(source / "pyproject.toml", fresh / "pyproject.toml")
-    if job_dir.code.is_symlink():  # a task of an array that is submitted again on its own
-        job_dir.code.unlink()
-    shutil.rmtree(job_dir.code, ignore_errors=True)
+    _remove(_replaced_code(job_dir))
+    if job_dir.code.exists():
+        job_dir.code.rename(_replaced_code(job_dir))
     fresh.rename(job_dir.code)
 
 
@@ -140,6 +163,7 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
     first = job_dir.task(0) if job.tasks else job_dir  # each task of an array has logs of its own
     shown, logged = _short(plan.run_dir), _short(first.run)
     reason = _why_it_never_starts(job.job_id or "")
+    memory = warn_of_memory(plan.loaded, job) if plan.loaded is not None and plan.batch is not None else None
     report: dict[str, Any] = {
         "job_id": job.job_id,
         "run_dir": str(plan.run_dir),
@@ -148,7 +172,8 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
         "script": str(job_dir.script),
         "logs": str(first.path / "logs"),
         "pending_reason": reason,
-        "next": [f"zerostream status {shown}", f"zerostream logs -f {logged}", f"zerostream cancel {shown}"],
+        "memory_warning": memory,
+        "next": [typed("status", shown), typed("logs -f", logged), typed("cancel", shown)],
     }
     if as_json:
         print(json.dumps(report))
@@ -160,6 +185,8 @@ def say_submitted(job: Job, plan: Plan, *, as_json: bool) -> None:
     print(f"run      {shown}")
     print(f"script   {_short(job_dir.script)}")
     print(f"logs     {_short(first.path / 'logs')}")
+    if memory:
+        print(f"warning  memory {memory}")
     if reason:
         print(f"warning  SLURM will not start it as things are: {reason}; see `scontrol show job {job.job_id}`")
     for word, command in zip(("next", "", ""), report["next"], strict=True):

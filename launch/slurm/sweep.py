@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from framework.errors import ConfigError
 
@@ -51,10 +51,10 @@ def array_tasks(command: str, sweeps: Sequence[str], parts: int | None) -> tuple
     return sweep_tasks(sweeps) if sweeps else None
 
 
-def parameters_of(task: Sequence[str], keys: Sequence[str] | None = None) -> Mapping[str, str]:
-    """Key and value of a task's overrides, as they were typed; ``run_dir`` is left out."""
+def parameters_of(task: Sequence[str], keys: Collection[str] | None = None) -> Mapping[str, str]:
+    """Key and value of a task's overrides, as they were typed: of ``keys``, or of all but ``run_dir``."""
     pairs = (override.partition("=") for override in task if not override.startswith("-"))
-    return {key: value for key, _, value in pairs if key != "run_dir" and (keys is None or key in keys)}
+    return {key: value for key, _, value in pairs if (key != "run_dir" if keys is None else key in keys)}
 
 
 def _split(sweep: str) -> tuple[str, list[str]]:

@@ -63,11 +63,23 @@ def test_a_start_that_is_refused_is_not_repeated(bench: Bench) -> None:
     """What was there when the run was submitted is gone when it starts."""
     shards = bench.folder / "refused-shards"
     shutil.copytree(bench.shards, shards)
-    run = bench.submit("refused", f"data.shards_dir={shards}", setup=[f"rm -r {shards}"])
+    run = bench.submit("refused 100%j", f"data.shards_dir={shards}", setup=[f"rm -r {shards}"])
     run.wait_until_gone()
+    assert (run.job_dir.all_logs / f"{run.job_id}.out").exists()  # SLURM's own words; its patterns begin with % as well
     assert kinds(run) == ["submitted", "started", "ended"], run.report()
     assert run.events("ended")[0].exit_code == 2
-    assert "refused" in run.events("ended")[0].reason
+    assert str(shards) in run.events("ended")[0].reason
+    assert str(shards) in bench.zerostream("status", run.path).stdout
+
+
+def test_a_run_stops_where_it_should_and_goes_on_when_it_is_asked_to(bench: Bench) -> None:
+    run = bench.submit("stops", "train.stop_at_step=6", environment={})
+    run.wait_until_gone()
+    assert kinds(run) == ["submitted", "started", "stopped"], run.report()
+    assert "stopped: saved at step 6" in bench.zerostream("status", run.path).stdout
+    bench.zerostream("resubmit", run.path)
+    run.wait_until_finished()
+    assert run.problems(bench.golden()) == []
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from framework.run_dir import RunDir
 from launch.slurm.job import Job, JobDir
 from launch.slurm.profile import Profile
 
+SCRIPT = Path("/runs/run/slurm/script.sh")
+"""Of every job that is made by hand: what `squeue` prints as the last field of a line."""
 Commands = Callable[[Mapping[str, tuple[str, str, int]]], Path]
 MakeRun = Callable[..., JobDir]
 MakeJob = Callable[..., Job]
@@ -91,6 +93,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                 submitter=sys.executable,
                 directory=tmp_path,
                 job_id=job_id,
+                script=job.pop("script", SCRIPT),
                 submitted_at=time.time() - 100,
                 **job,
             )

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from framework.checkpoint.manifest import CheckpointManifest, FileEntry
-from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED
+from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED, EXIT_REFUSED
 from framework.run_dir import RunDir
 from launch.slurm.afterwards import code_of_ranks, conclude
 from launch.slurm.context import Start
 from launch.slurm.job import JobDir
 from launch.slurm.profile import Profile
 from launch.slurm.progress import newest_step
+from tests.unit.conftest import RunCli
 from tests.unit.launch.slurm.conftest import Commands, MakeRun
 
 SINFO = (
@@ -66,6 +67,19 @@ def test_a_saved_run_goes_back_into_the_queue_once(run: JobDir, commands: Comman
     assert [call for call in calls_of(calls) if "requeue" in call] == ["scontrol requeue 12"]
     last = run.history.read()[-1]
     assert (last.event, last.step, last.exit_code) == ("requeued", 5, EXIT_PREEMPTED)
+
+
+def test_an_older_start_of_the_same_name_has_not_ended_this_one(run: JobDir, commands: Commands) -> None:
+    calls = commands({"scontrol": show("RUNNING"), "sinfo": (SINFO, "", 0)})
+    checkpoint(run.run, 5)
+    run.history.append("cancelled", job_id="12", restart=0, step=5)
+    run.history.append("submitted", job_id="12")  # on a new cluster
+    run.history.append("started", job_id="12", restart=0, step=5)
+    checkpoint(run.run, 10)
+    decision = conclude(run, FIRST, EXIT_PREEMPTED)
+    assert decision is not None
+    assert decision.action == "requeue"
+    assert "scontrol requeue 12" in calls_of(calls)
 
 
 def test_a_requeue_of_slurms_own_is_left_alone(run: JobDir, commands: Commands) -> None:
@@ -148,6 +162,34 @@ def test_cancel_is_heard_whatever_slurm_says(run: JobDir, commands: Commands) ->
     assert decision is not None
     assert decision.action == "cancelled"
     assert run.history.read()[-1].event == "cancelled"
+
+
+def test_a_run_stops_where_the_user_wants_it_to(
+    run: JobDir, commands: Commands, run_cli: RunCli, tiny_config: Path
+) -> None:
+    calls = commands({"scontrol": show("RUNNING"), "squeue": ("", "", 0)})
+    command = ("train", str(tiny_config), "train.stop_at_step=5")
+    run.write(run.read().model_copy(update={"command": command}))
+    checkpoint(run.run, 5)
+    decision = conclude(run, FIRST, EXIT_PREEMPTED)
+    assert decision is not None
+    assert decision.action == "stop"
+    assert not [call for call in calls_of(calls) if "requeue" in call]
+    out = run_cli("status", run.run).out
+    assert "stopped: saved at step 5, as train.stop_at_step asks" in out
+    assert f"zerostream resubmit {run.run}" in out
+
+
+def test_status_says_why_a_start_was_refused(run: JobDir, commands: Commands, run_cli: RunCli) -> None:
+    commands({"scontrol": show("RUNNING"), "squeue": ("", "", 0)})
+    log = run.rank_log("12", 0, 0)
+    log.parent.mkdir(parents=True)
+    log.write_text(
+        "zerostream: a warning\nzerostream: there are no shards. To fix it: prepare.\na last word of torch\n"
+    )
+    conclude(run, FIRST, EXIT_REFUSED)
+    assert run.history.read()[-1].reason == "refused: there are no shards. To fix it: prepare."
+    assert "failed: refused: there are no shards. To fix it: prepare." in run_cli("status", run.run).out
 
 
 def test_a_site_that_forbids_requeueing_gets_a_follow_up_job(

@@ -51,6 +51,12 @@ SAVED = Facts(
         (replace(SAVED, slurm_requeues=True), "leave"),
         (replace(SAVED, slurm_requeues=True, step_now=10, in_vain=2), "leave"),
         (replace(SAVED, slurm_requeues=True, exit_code=EXIT_FINISHED), "end"),
+        # The user wants it to stop here; going on from here is another matter.
+        (replace(SAVED, stop_at_step=20), "stop"),
+        (replace(SAVED, stop_at_step=30), "requeue"),
+        (replace(SAVED, stop_at_step=20, step_before=20), "requeue"),
+        (replace(SAVED, stop_at_step=20, exit_code=EXIT_FAILED), "requeue"),
+        (replace(SAVED, stop_at_step=20, was_cancelled=True), "cancelled"),
         # A benchmark has nothing to go on from.
         (replace(SAVED, is_resumable=False), "end"),
         (replace(SAVED, is_resumable=False, slurm_requeues=True), "leave"),
@@ -86,6 +92,14 @@ def test_nothing_is_tried_for_ever_and_nothing_that_advances_is_given_up() -> No
             assert not advanced, facts
         assert decision.is_excused == (decision.action == "leave"), facts
         assert decision.reason, facts
+
+
+def test_a_refusal_says_what_rank_0_said() -> None:
+    refused = replace(SAVED, exit_code=EXIT_REFUSED)
+    assert decide(replace(refused, last_words="no shards. To fix it: prepare")).reason == (
+        "refused: no shards. To fix it: prepare"
+    )
+    assert decide(refused).reason.startswith("refused: config, input or machine do not fit")
 
 
 def test_a_users_cancel_is_always_heard() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,15 @@ def test_everything_lies_below_the_slurm_folder_of_the_run(tmp_path: Path) -> No
     assert job_dir.rank_log("7", 3, 12) == tmp_path / "slurm" / "logs" / "7-3" / "rank-00012.out"
 
 
-def test_starts_are_ordered_by_number_not_by_letter(tmp_path: Path) -> None:
-    names = ["9-0", "9-2", "9-10", "10-0", "12_3-0", "12_3-1"]
-    for name in reversed(names):
-        (tmp_path / "slurm" / "logs" / name).mkdir(parents=True)
-    (tmp_path / "slurm" / "logs" / "9.out").write_text("")
-    assert [path.name for path in JobDir(tmp_path).starts()] == names
+def test_the_history_orders_starts(tmp_path: Path) -> None:
+    job_dir = JobDir(tmp_path)
+    for job_id, restart in (("9", 0), ("1", 0), ("9", 2), ("9", 10), ("10", 0), ("1", 0)):  # the last on a new cluster
+        job_dir.logs(job_id, restart).mkdir(parents=True, exist_ok=True)
+        job_dir.history.append("started", job_id=job_id, restart=restart)
+    os.utime(job_dir.logs("9", 2), (0, 0))
+    job_dir.logs("2", 0).mkdir()  # it has not yet told that it began
+    (job_dir.all_logs / "9.out").write_text("")
+    assert [path.name for path in job_dir.starts()] == ["9-0", "9-2", "9-10", "10-0", "1-0", "2-0"]
 
 
 def test_a_run_that_was_never_submitted_says_so(tmp_path: Path) -> None:

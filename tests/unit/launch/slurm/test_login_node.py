@@ -42,10 +42,15 @@ def test_help_needs_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("profile", ["cpu", "preemptible", "local"])
-def test_a_dry_run_needs_nothing_heavy(tiny_config: Path, tmp_path: Path, profile: str) -> None:
+def test_a_dry_run_needs_nothing_heavy(tiny_config: Path, tiny_shards: Path, tmp_path: Path, profile: str) -> None:
     cluster = ROOT / "slurm" / "profiles" / f"{profile}.yaml"
     mine = tmp_path / "site.yaml"
-    values = {**yaml.safe_load(cluster.read_text()), "shared": [str(tmp_path)], "ranks_per_node": 1, "partition": None}
+    values = {
+        **yaml.safe_load(cluster.read_text()),
+        "shared": [str(tmp_path), str(tiny_shards)],
+        "ranks_per_node": 1,
+        "partition": None,
+    }
     mine.write_text(yaml.safe_dump({key: value for key, value in values.items() if key != "gpus_per_node"}))
     printed, loaded = submit(tiny_config, f"run_dir={tmp_path}/run", "--cluster", mine, "--dry-run")
     assert "#!/bin/bash" in printed

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from launch.slurm.job import JobDir
+from tests.unit.launch.slurm.conftest import SCRIPT
 
 MakeRun = Callable[..., JobDir]
 RunCli = Callable[..., Any]
@@ -75,7 +76,7 @@ def test_an_array_names_its_tasks(make_run: MakeRun, run_cli: RunCli) -> None:
 
 
 def test_a_run_that_waits_has_no_logs_yet(make_run: MakeRun, commands: Commands, run_cli: RunCli) -> None:
-    commands({"squeue": ("12|PENDING|batch|2|1|N/A|N/A||Resources\n", "", 0)})
+    commands({"squeue": (f"12|PENDING|batch|2|1|N/A|N/A||Resources|{SCRIPT}\n", "", 0)})
     result = run_cli("logs", make_run().run)
     assert result.code == 2
     assert "no logs yet (queued: waits for nodes" in result.last_line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from launch.slurm.job import Job, JobDir
 from launch.slurm.planning import Request, plan_job
 from launch.slurm.profile import Profile
 from tests.unit.conftest import RunCli
-from tests.unit.launch.slurm.conftest import Commands
+from tests.unit.launch.slurm.captured import NO_CONTROLLER
+from tests.unit.launch.slurm.conftest import SCRIPT, Commands
 
 SINFO = """\
 batch|batch*|up|1:00:00|n1|127.0.0.1|4000|2|(null)|idle
@@ -31,6 +33,10 @@ closed|closed|down|1:00:00|n1|127.0.0.1|4000|2|(null)|idle
 """
 QUIET = ("", "", 0)
 Ask = Callable[..., Request]
+
+
+def seen(job_id: str, state: str, script: object = SCRIPT) -> str:
+    return f"{job_id}|{state}|batch|2|1795629486|1795629489|N/A|n1|None|{script}\n"
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def ask(tmp_path: Path, tiny_config: Path, monkeypatch: pytest.MonkeyPatch) -> A
     def make(profile: str = "", *overrides: str, **values: object) -> Request:
         cluster = tmp_path / "site.yaml"
         cluster.write_text(profile)
-        return Request(config=tiny_config, cluster=cluster, overrides=overrides, **values)  # type: ignore[arg-type]
+        return Request(config=tiny_config, cluster=cluster, **{"overrides": overrides, **values})  # type: ignore[arg-type]
 
     return make
 
@@ -109,6 +115,11 @@ def test_a_node_gets_its_share_of_cores(slurm: Path, ask: Ask, profile: str, cpu
         ("", {"nodes": 2, "ranks_per_node": 3}, "6 ranks cannot share the batch", "ranks"),
         ("", {"command": "trian"}, "--command trian", "--command train"),
         ("", {"command": "prepare", "nodes": 2}, "prepare starts ranks on one node only", "--nodes 1"),
+        ("", {"command": "finetune"}, "names no plugin that fine-tunes", "leave --command out"),
+        ("", {"array_parallelism": 2}, "--at-a-time 2 without an array", "--sweep"),
+        ("", {"overrides": ("--nproc=2",)}, "--nproc=2 is no override", "key.path=value"),
+        ("", {"tasks": (("-seed=1",),)}, "-seed=1 is no override", "key.path=value"),
+        ("", {"run_dir": Path("a\\b")}, "has a backslash in it", "another name"),
     ],
 )
 def test_what_does_not_fit_is_refused(
@@ -150,16 +161,17 @@ def test_a_run_that_is_queued_or_live_is_not_submitted_again(
     slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
 ) -> None:
     plan = plan_job(ask())
-    JobDir(plan.run_dir).write(make_job(job_id="12"))
+    JobDir(plan.run_dir).write(make_job(job_id="12", script=SCRIPT))
     for state in ("PENDING", "RUNNING", "COMPLETING"):
-        commands({"scontrol": (f"JobId=12 JobState={state} Reason=None Restarts=0\n", "", 0)})
+        commands({"squeue": (seen("12", state), "", 0)})
         with pytest.raises(UserError, match=f"already job 12 .{state.lower()}"):
             plan_job(ask())
     for answer in (
-        ("JobId=12 JobState=COMPLETED Reason=None Restarts=0\n", "", 0),
+        (seen("12", "COMPLETED"), "", 0),
+        (seen("12", "RUNNING", script="/another/run/slurm/script.sh"), "", 0),
         ("", "slurm_load_jobs error: Invalid job id specified\n", 1),
     ):
-        commands({"scontrol": answer})
+        commands({"squeue": answer})
         assert plan_job(ask()).job.job_id is None
     RunDir(plan.run_dir).path.mkdir(exist_ok=True)
     with (
@@ -174,10 +186,10 @@ def test_every_task_of_an_array_is_checked(slurm: Path, ask: Ask) -> None:
         plan_job(ask("", tasks=(("optimizer.lr=1e-3",), ("optimizer.ir=1e-3",))))
 
 
-def test_a_shared_folder_covers_what_a_link_points_to(slurm: Path, ask: Ask, tmp_path: Path) -> None:
+def test_a_shared_folder_covers_what_a_link_points_to(slurm: Path, ask: Ask, tmp_path: Path, tiny_shards: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    assert plan_job(ask(f"shared: [{tmp_path}/real]", f"run_dir={tmp_path}/link/run")).job.nodes == 1
+    assert plan_job(ask(f"shared: [{tmp_path}/real, {tiny_shards}]", f"run_dir={tmp_path}/link/run")).job.nodes == 1
 
 
 def test_a_benchmark_is_submitted_with_its_own_options(slurm: Path, ask: Ask, tmp_path: Path) -> None:
@@ -186,6 +198,48 @@ def test_a_benchmark_is_submitted_with_its_own_options(slurm: Path, ask: Ask, tm
     plan = plan_job(request)
     assert (plan.job.kind, plan.job.command) == ("benchmark", ("benchmarks.checkpoint", "--ranks", "2"))
     assert plan.run_dir.name == "benchmarks.checkpoint"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "cause", "fix"),
+    [
+        ("benchmarks.chekpoint", {}, "there is no benchmarks.chekpoint", "write benchmarks.checkpoint"),
+        ("benchmarks.checkpoint", {"command": "prepare"}, "is a benchmark", "leave out --sweep, --command and --tasks"),
+        (
+            "benchmarks.checkpoint",
+            {"tasks": (("seed=1",),)},
+            "is a benchmark",
+            "leave out --sweep, --command and --tasks",
+        ),
+    ],
+)
+def test_what_is_no_job_of_a_benchmark_is_refused(
+    slurm: Path, ask: Ask, name: str, values: dict[str, object], cause: str, fix: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        plan_job(replace(ask(**values), config=Path(name)))
+    assert cause in refused.value.cause
+    assert fix in refused.value.fix
+
+
+def test_a_fine_tuning_of_one_fold_is_refused(slurm: Path, ask: Ask) -> None:
+    lora = "plugins.lora={base: runs/base, task: classification, fold: 1}"
+    with pytest.raises(UserError, match=r"plugins\.lora\.fold is set"):
+        plan_job(ask("", lora, command="finetune"))
+
+
+def test_shards_that_nodes_do_not_see_are_refused(slurm: Path, ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    with pytest.raises(UserError, match=r"data\.shards_dir .* is not below a folder that all nodes share") as refused:
+        plan_job(ask(f"shared: [{tmp_path}/shared]", f"run_dir={tmp_path}/shared/run"))
+    assert "set data.shards_dir" in refused.value.fix
+
+
+def test_a_run_that_has_finished_is_not_submitted_again(slurm: Path, ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "runs/default").mkdir(parents=True)
+    (tmp_path / "runs/default/result.json").write_text("{}")
+    with pytest.raises(UserError, match="has finished"):
+        plan_job(ask())
 
 
 # --- The command ---
@@ -202,6 +256,27 @@ def test_the_dry_run_prints_the_script_and_writes_nothing(
     assert "launch.slurm.node" in result.out
     assert "x 2 ranks" in result.out
     assert [path for path in sorted(tmp_path.rglob("*")) if path != slurm] == before
+
+
+def test_the_dry_run_does_not_wait_for_a_controller_that_is_away(
+    slurm: Path, ask: Ask, run_cli: RunCli, tiny_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (slurm.parent / "bin" / "sinfo").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    monkeypatch.setattr("launch.slurm.dry_run._SECONDS", 0.2)
+    result = run_cli("submit", tiny_config, "--cluster", ask("partition: anything").cluster, "--dry-run")
+    assert result.code == 0, result.err
+    assert "did not answer within 0 s" in result.out
+
+
+def test_what_does_not_fit_into_memory_is_told_at_the_submission(
+    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path
+) -> None:
+    commands({"sbatch": ("Submitted batch job 41\n", "", 0)})
+    result = run_cli("submit", tiny_config, "--cluster", ask("memory: 100M").cluster, "run_dir=runs/a b")
+    assert result.code == 0, result.err
+    assert "warning  memory DOES NOT FIT" in result.out
+    assert "zerostream status 'runs/a b'" in result.out
+    assert "DOES NOT FIT" not in run_cli("submit", tiny_config, "--cluster", ask().cluster).out
 
 
 def test_the_dry_run_needs_no_slurm(
@@ -267,27 +342,86 @@ def test_sbatchs_own_refusal_is_shown(
     assert "Invalid account" in result.last_line
 
 
-def test_a_refused_resubmission_leaves_the_job_that_was_there(
-    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path, make_job: Callable[..., Job]
+def contents(folder: Path) -> dict[str, bytes | str]:
+    """Every file and link below it."""
+    return {
+        str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+@pytest.mark.parametrize("sweep", [(), ("--sweep", "seed=1,2")])
+def test_a_refused_submission_leaves_the_job_that_was_there(
+    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path, sweep: tuple[str, ...]
 ) -> None:
-    plan = plan_job(ask())
-    JobDir(plan.run_dir).write(make_job(job_id="12"))
+    commands({"sbatch": ("Submitted batch job 12\n", "", 0)})
+    request = ask()
+    run_dir = plan_job(request).run_dir
+    config = request.cluster.with_name("mine.yaml")
+    config.write_bytes(tiny_config.read_bytes())
+    words = ("submit", config, "--cluster", request.cluster, *sweep)
+    assert run_cli(*words).code == 0
+    job_dir = JobDir(run_dir)
+    for each in job_dir.tasks() or [job_dir]:
+        each.cancel_request.write_text("")
+    (job_dir.code / "of_the_first").write_text("")
+    before = contents(run_dir)
     commands({"sbatch": ("", "sbatch: error: invalid partition specified\n", 1)})
-    assert run_cli("submit", tiny_config, "--cluster", ask().cluster).code == 2
-    assert JobDir(plan.run_dir).read() == make_job(job_id="12")
+    config.write_text(config.read_text() + "# edited\n")
+    assert run_cli(*words, "logging.every_steps=7").code == 2
+    assert contents(run_dir) == before
+    commands({"sbatch": ("Submitted batch job 13\n", "", 0)})
+    assert run_cli(*words, "logging.every_steps=7").code == 0
+    assert {entry.name for entry in job_dir.path.iterdir()} == {
+        "code", "config.yaml", "history.jsonl", "job.json", "logs", "script.sh",
+    }  # fmt: skip
+    assert not (job_dir.code / "of_the_first").exists()
+
+
+def test_a_refused_task_keeps_its_link_to_the_arrays_code(
+    slurm: Path, ask: Ask, commands: Commands, run_cli: RunCli, tiny_config: Path
+) -> None:
+    commands({"sbatch": ("Submitted batch job 12\n", "", 0)})
+    request = ask()
+    task = JobDir(plan_job(request).run_dir).task(1)
+    assert run_cli("submit", tiny_config, "--cluster", request.cluster, "--sweep", "seed=1,2").code == 0
+    before = contents(task.run)
+    commands({"sbatch": ("", "sbatch: error: invalid partition specified\n", 1)})
+    assert run_cli("resubmit", task.run).code == 2
+    assert contents(task.run) == before
+    commands({"sbatch": ("Submitted batch job 13\n", "", 0)})
+    assert run_cli("resubmit", task.run).code == 0
+    assert task.code.is_dir()
+    assert not task.code.is_symlink()
 
 
 def test_a_live_task_of_an_array_keeps_the_array_from_being_submitted_again(
     slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
 ) -> None:
     plan = plan_job(ask())
-    JobDir(plan.run_dir).write(make_job(job_id="12", tasks=(("seed=1",), ("seed=2",))))
-    lines = "".join(
-        f"JobId=1{number} ArrayJobId=12 ArrayTaskId={number} JobState={state} Reason=None Restarts=0\n"
-        for number, state in enumerate(("COMPLETED", "RUNNING"))
-    )
-    commands({"scontrol": (lines, "", 0)})
+    JobDir(plan.run_dir).write(make_job(job_id="12", script=SCRIPT, tasks=(("seed=1",), ("seed=2",))))
+    commands({"squeue": (seen("12_0", "COMPLETED") + seen("12_1", "RUNNING"), "", 0)})
     with pytest.raises(UserError, match=r"already job 12 \(running"):
+        plan_job(ask())
+
+
+def test_a_task_that_has_ended_is_submitted_again_while_others_run(
+    slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
+) -> None:
+    plan = plan_job(ask())
+    JobDir(plan.run_dir).write(make_job(job_id="12_0", script=SCRIPT, array="/sweep"))
+    commands({"squeue": (seen("12_0", "CANCELLED") + seen("12_1", "RUNNING"), "", 0)})
+    assert plan_job(ask()).job.job_id is None
+
+
+def test_whether_a_run_is_queued_has_to_be_known(
+    slurm: Path, ask: Ask, commands: Commands, make_job: Callable[..., Job]
+) -> None:
+    plan = plan_job(ask())
+    JobDir(plan.run_dir).write(make_job(job_id="12", script=SCRIPT))
+    commands({"squeue": ("", NO_CONTROLLER, 1)})
+    with pytest.raises(UserError, match="SLURM cannot say whether this run is queued already"):
         plan_job(ask())
 
 

@@ -41,7 +41,9 @@ def test_there_are_examples_for_common_sites() -> None:
         ("partition: ''", "is empty", "correct partition"),
         ("exclude: ['node1; rm -rf /']", "is no node name", "correct exclude"),
         ("environment: {'A B': x}", "'A B' is no name of a variable", "correct environment"),
-        ("setup: module load cuda", "setup is 'module load cuda'", "correct setup"),
+        ("setup: module load cuda", "setup is 'module load cuda'", "write a list, such as setup: [...]"),
+        ("python: ''", "is empty", "correct python"),
+        ("sbatch_arguments: {hold: false}", "hold is False: write its value, or true", "correct sbatch_arguments"),
     ],
 )
 def test_a_refusal_names_the_key_and_what_to_do(tmp_path: Path, text: str, cause: str, fix: str) -> None:
@@ -58,6 +60,11 @@ def test_a_missing_profile_names_those_beside_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist") as refused:
         load_profile(tmp_path / "sit.yaml")
     assert str(tmp_path / "site.yaml") in refused.value.fix
+
+
+def test_the_interpreters_home_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert load_profile(written(tmp_path, "python: ~/venv/bin/python")).python == "/home/ada/venv/bin/python"
 
 
 def test_numbers_that_are_names_become_text(tmp_path: Path) -> None:

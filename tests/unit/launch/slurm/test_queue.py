@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from launch.slurm.job import Job
 from launch.slurm.queue import ask, parse_sacct, parse_squeue
 from launch.slurm.reasons import in_plain_words
 from tests.unit.launch.slurm.captured import NO_ACCOUNTING, NO_CONFIGURATION, NO_CONTROLLER, SACCT, SQUEUE, UNKNOWN_JOB
+from tests.unit.launch.slurm.conftest import MakeJob
 
 Commands = Callable[..., Path]
 
@@ -40,54 +42,78 @@ def test_lines_of_another_form_are_passed_over() -> None:
     assert parse_squeue("slurm_load_jobs: warning\n\n1|RUNNING\n") == []
 
 
-def test_forgotten_jobs_are_asked_from_accounting(commands: Commands) -> None:
+def job_of(make_job: MakeJob, job_id: str, run: str = "") -> Job:
+    return make_job(job_id=job_id, script=f"/runs/{run or job_id.partition('_')[0]}/slurm/script.sh")
+
+
+@pytest.mark.parametrize("job_id", ["2", "3", "3_1", "12", "14_1"])
+def test_another_runs_job_of_the_same_id_is_not_taken_for_it(
+    commands: Commands, make_job: MakeJob, job_id: str
+) -> None:
+    commands({"squeue": (SQUEUE, "", 0), "sacct": (SACCT, "", 0)})
+    mine, other = job_of(make_job, job_id), job_of(make_job, job_id, run="a new cluster's")
+    answer = ask([mine, other])
+    assert answer.of(mine)
+    assert answer.of(other) == []
+
+
+def test_a_script_may_be_named_anyhow() -> None:
+    [seen] = parse_squeue("1|RUNNING|batch|2|1|2|3|n1|None|/runs/a | b/slurm/script.sh\n")
+    assert seen.script == "/runs/a | b/slurm/script.sh"
+    [known] = parse_sacct("1|FAILED|batch|2|1|2|3|n1|1:0|sbatch --dependency=afterany:1 /runs/a | b/slurm/script.sh\n")
+    assert known.script == "/runs/a | b/slurm/script.sh"
+
+
+def test_forgotten_jobs_are_asked_from_accounting(commands: Commands, make_job: MakeJob) -> None:
     calls = commands({"squeue": (SQUEUE, "", 0), "sacct": (SACCT, "", 0)})
-    answer = ask(["2", "3", "12", "14_1"])
+    jobs = [job_of(make_job, job_id) for job_id in ("2", "3", "12", "14_1")]
+    answer = ask(jobs)
     assert answer.unreachable is None
-    assert answer.jobs["2"].state == "RUNNING"
-    assert answer.jobs["12"].state == "TIMEOUT"
-    assert len(answer.tasks_of("3")) == 2
+    states = [[found.state for found in answer.of(job)] for job in jobs]
+    assert states == [["RUNNING"], ["PENDING", "PENDING"], ["TIMEOUT"], ["FAILED"]]
     squeue, sacct = calls.read_text().splitlines()
     assert "--jobs=2,3,12,14_1" in squeue
     assert "--array" in squeue
     assert "--jobs=12,14_1" in sacct
 
 
-def test_a_job_that_nobody_knows_is_no_failure(commands: Commands) -> None:
+def test_a_job_that_nobody_knows_is_no_failure(commands: Commands, make_job: MakeJob) -> None:
     commands({"squeue": ("", UNKNOWN_JOB, 1), "sacct": ("", NO_ACCOUNTING, 1)})
-    answer = ask(["9999"])
-    assert (answer.jobs, answer.unreachable) == ({}, None)
+    answer = ask([job_of(make_job, "9999")])
+    assert (answer.jobs, answer.unreachable) == ((), None)
 
 
-def test_a_controller_that_is_away_is_named(commands: Commands) -> None:
+def test_a_controller_that_is_away_is_named(commands: Commands, make_job: MakeJob) -> None:
     commands({"squeue": ("", NO_CONTROLLER, 1)})
-    assert ask(["1"]).unreachable == (
+    assert ask([job_of(make_job, "1")]).unreachable == (
         "squeue did not reach the controller: Unable to contact slurm controller (connect failure)"
     )
     commands({"squeue": ("", NO_CONFIGURATION, 1)})
-    assert ask(["1"]).unreachable == "squeue failed: Could not establish a configuration source"
+    assert ask([job_of(make_job, "1")]).unreachable == "squeue failed: Could not establish a configuration source"
 
 
-def test_without_slurm_the_answer_says_so(commands: Commands) -> None:
+def test_without_slurm_the_answer_says_so(commands: Commands, make_job: MakeJob) -> None:
     commands({})
-    assert (ask(["1"]).unreachable or "").startswith("squeue is not on the path")
+    assert (ask([job_of(make_job, "1")]).unreachable or "").startswith("squeue is not on the path")
     assert ask([]).unreachable is None
 
 
-def test_a_command_that_hangs_is_left_at_its_deadline(commands: Commands) -> None:
+def test_a_command_that_hangs_is_left_at_its_deadline(commands: Commands, make_job: MakeJob) -> None:
     folder = commands({"squeue": ("", "", 0)}).parent / "bin"
     (folder / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     began = time.monotonic()
-    assert str(ask(["1"], seconds=0.2).unreachable).startswith("squeue did not answer within")
+    assert str(ask([job_of(make_job, "1")], seconds=0.2).unreachable).startswith("squeue did not answer within")
     assert time.monotonic() - began < 30
 
 
-def test_the_users_own_defaults_do_not_change_the_question(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_users_own_defaults_do_not_change_the_question(
+    commands: Commands, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = commands({"squeue": ("", "", 0)}).parent / "bin"
     (folder / "squeue").write_text("#!/bin/sh\n/usr/bin/env >&2\nexit 1\n")
     monkeypatch.setenv("SQUEUE_STATES", "PENDING")
     monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
-    said = ask(["1"]).unreachable or ""
+    said = ask([job_of(make_job, "1")]).unreachable or ""
     assert "SLURM_TIME_FORMAT=%s" in said
     assert "SQUEUE_" not in said
 

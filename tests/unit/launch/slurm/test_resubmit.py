@@ -6,8 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from framework.errors import ConfigError
 from launch.slurm.job import JobDir
-from launch.slurm.resubmit import _without_ranks
+from launch.slurm.planning import Request
+from launch.slurm.resubmit import Change, _without_ranks, plan_again
+from tests.unit.launch.slurm.conftest import SCRIPT
 
 MakeRun = Callable[..., JobDir]
 RunCli = Callable[..., Any]
@@ -23,7 +28,7 @@ def test_a_finished_run_has_nothing_to_go_on_with(make_run: MakeRun, commands: C
 
 
 def test_a_live_run_is_not_submitted_twice(make_run: MakeRun, commands: Commands, run_cli: RunCli) -> None:
-    commands({"squeue": ("12|PENDING|batch|2|1|N/A|N/A||Priority\n", "", 0)})
+    commands({"squeue": (f"12|PENDING|batch|2|1|N/A|N/A||Priority|{SCRIPT}\n", "", 0)})
     job_dir = make_run()
     before = job_dir.job.read_bytes()
     result = run_cli("resubmit", job_dir.run)
@@ -66,3 +71,45 @@ def test_without_slurm_nothing_is_submitted(make_run: MakeRun, commands: Command
 def test_ranks_of_a_fine_tuning_are_counted_anew() -> None:
     assert _without_ranks(("seed=1", "--nproc", "2", "run_dir=x")) == ("seed=1", "run_dir=x")
     assert _without_ranks(("seed=1",)) == ("seed=1",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "override", "why"),
+    [
+        ("train", "run_dir=elsewhere", "goes on where it is"),
+        ("prepare", "data.shards_dir=elsewhere", "goes on where it is"),
+        ("train", "optimizer.lr=1e-2", "its array gave this run a value of its own"),
+    ],
+)
+def test_where_a_run_is_and_what_was_swept_stay(
+    make_run: MakeRun, commands: Commands, run_cli: RunCli, kind: str, override: str, why: str
+) -> None:
+    commands(NOBODY)
+    sweep = make_run("sweep", tasks=(("optimizer.lr=1e-4",),))
+    run = make_run("sweep/task-000", job_id="12_0", kind=kind, array=str(sweep.run))
+    result = run_cli("resubmit", run.run, override)
+    assert result.code == 2
+    assert f"{override.partition('=')[0]} cannot change" in result.last_line
+    assert why in result.last_line
+
+
+def test_another_profile_is_looked_for_where_the_user_is(
+    make_run: MakeRun, commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands(NOBODY)
+    run = make_run()
+    (tmp_path / "from").mkdir()
+    run.write(run.read().model_copy(update={"directory": tmp_path / "from"}))
+    monkeypatch.chdir(tmp_path)
+    Path("site.yaml").write_text("max_starts_without_progress: 7\n")
+    asked: list[Request] = []
+
+    def stop(request: Request) -> None:
+        asked.append(request)
+        raise ConfigError("enough", fix="stop")
+
+    monkeypatch.setattr("launch.slurm.resubmit.plan_job", stop)
+    with pytest.raises(ConfigError, match="enough"):
+        plan_again(run, Change(cluster=Path("site.yaml")))
+    assert asked[0].profile is not None
+    assert asked[0].profile.max_starts_without_progress == 7

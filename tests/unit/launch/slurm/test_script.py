@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.slurm.job import JobDir
+from launch.slurm.job import Job, JobDir
 from launch.slurm.script import ScriptExecutor, batch_script
 from tests.unit.launch.slurm.conftest import Commands, MakeJob
 
@@ -45,6 +45,18 @@ def test_the_script_is_the_golden_one(make_job: MakeJob, name: str) -> None:
     assert scripts(make_job)[name] == (GOLDEN / name).read_text()
 
 
+def test_a_percent_sign_is_no_pattern(make_job: MakeJob) -> None:
+    script = batch_script(make_job(), Path("/shared/100%j"))
+    assert "#SBATCH --output=/shared/100%%j/slurm/logs/%j.out" in script.splitlines()
+    assert "run=/shared/100%j" in script.splitlines()
+
+
+def test_an_option_without_a_value(make_job: MakeJob) -> None:
+    job = make_job({"sbatch_arguments": {"hold": True, "comment": "true"}})
+    script = batch_script(Job.model_validate_json(job.model_dump_json()), RUN)
+    assert {"#SBATCH --hold", "#SBATCH --comment=true"} <= set(script.splitlines())
+
+
 @pytest.mark.parametrize("name", ["plain.sh", "site.sh", "array.sh"])
 def test_bash_can_read_it(make_job: MakeJob, name: str) -> None:
     checked = subprocess.run(["bash", "-n"], input=scripts(make_job)[name], text=True, capture_output=True, check=False)
@@ -67,12 +79,14 @@ def test_a_job_inherits_nothing_of_the_job_that_submits_it(
         monkeypatch.setenv(name, "3")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
     monkeypatch.setenv("SBATCH_ACCOUNT", "mine")
+    monkeypatch.setenv("SBATCH_TIMELIMIT", "5")
     monkeypatch.setenv("NCCL_DEBUG", "WARN")
     JobDir(tmp_path).path.mkdir()
     assert ScriptExecutor(make_job(), tmp_path).submit_script() == "41"
     names = {line.partition("=")[0] for line in seen.read_text().splitlines()}
     assert {name for name in names if name.startswith("SLURM")} == {"SLURM_CONF"}
-    assert {"SBATCH_ACCOUNT", "NCCL_DEBUG"} <= names
+    assert "NCCL_DEBUG" in names
+    assert not {name for name in names if name.startswith("SBATCH")}  # they would overrule the script
 
 
 # --- The body, run for real with programs in SLURM's and our modules' place ---

@@ -53,6 +53,22 @@ def test_a_start_that_was_told_to_go_and_killed_is_not_its_own_fault(make_run: M
     assert all(event.is_excused for event in ends)
 
 
+def test_what_an_older_start_of_the_same_name_left_is_not_taken_for_this_ones(make_run: MakeRun) -> None:
+    run = make_run()
+    run.history.append("submitted", job_id="1")
+    assert begin(run, Start("1", 0), ()) is None
+    append_line(run.signals("1", 0), "SIGTERM")
+    stale = [run.exit_code("1", 0), run.rendezvous("1", 0), run.health("1", 0, 1)]
+    for path in stale:
+        append_line(path, "75")
+    run.history.append("submitted", job_id="1")  # on a new cluster
+    assert begin(run, Start("1", 0), ()) is None
+    assert not any(path.exists() for path in (*stale, run.signals("1", 0)))
+    assert [event.reason for event in run.history.read() if event.event == "ended"] == ["killed after SIGTERM"]
+    assert begin(run, Start("1", 1), ()) is None  # the one before was killed, whatever its namesake did
+    assert run.history.read()[-2].reason == "killed without a word, or its node was lost"
+
+
 def test_slurm_names_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="SLURM_JOB_ID is not set"):
         this_start()

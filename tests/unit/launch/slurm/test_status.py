@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from launch.slurm.gauges import read_gauges
 from launch.slurm.job import JobDir
 from launch.slurm.jobs import submitted_runs
 from launch.slurm.status import describe_event, look_at
-from tests.unit.launch.slurm.conftest import write_steps
+from tests.unit.launch.slurm.conftest import SCRIPT, write_steps
 
 MakeRun = Callable[..., JobDir]
 RunCli = Callable[..., Any]
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[4]
 
 
 def squeue(job_id: str, state: str, ends: float | str = "N/A", reason: str = "None") -> dict[str, tuple[str, str, int]]:
-    return {"squeue": (f"{job_id}|{state}|batch|2|1795629486|1795629489|{ends}|zv[1-2]|{reason}\n", "", 0)}
+    return {"squeue": (f"{job_id}|{state}|batch|2|1795629486|1795629489|{ends}|zv[1-2]|{reason}|{SCRIPT}\n", "", 0)}
 
 
 def test_a_running_job_tells_its_step_speed_and_the_time_left(
@@ -174,6 +175,48 @@ def test_jobs_lists_runs_once_and_sweeps_as_one(make_run: MakeRun, commands: Com
     questions = [line for line in calls.read_text().splitlines() if line.startswith("squeue")]
     assert len(questions) == 1
     assert "running" in run_cli("jobs", sweep.run.parent.parent).out
+
+
+def test_a_bad_folder_does_not_hide_other_jobs(make_run: MakeRun, commands: Commands, run_cli: RunCli) -> None:
+    commands(squeue("13", "RUNNING"))
+    make_run("good", job_id="13", step=4, beats=True)
+    array = make_run("array", tasks=(("seed=1",), ("seed=2",)))
+    make_run("array/task-000", job_id="12_0", array=str(array.run))  # and no second one
+    bad = make_run("bad")
+    bad.job.write_text("{")
+    make_run("worse").job.write_text("")
+    result = run_cli("jobs", bad.run.parent)
+    assert result.code == 0
+    assert "running" in result.out
+    assert result.out.count("unreadable") == 2
+    assert "job.json cannot be read" in result.out
+    states = {
+        Path(row["run_dir"]).name: row["state"]
+        for row in json.loads(run_cli("jobs", bad.run.parent, "--json").out)["jobs"]
+    }
+    assert (states["good"], states["bad"]) == ("running", "unreadable")
+
+
+@pytest.mark.parametrize("method", ["is_file", "iterdir"])
+def test_a_run_that_is_not_ours_to_read(
+    make_run: MakeRun, commands: Commands, run_cli: RunCli, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Tests may run as root, whom nothing is denied."""
+    commands({"squeue": ("", "", 0)})
+    run = make_run(step=4)
+    RunDir(run.run).checkpoint(1).mkdir(parents=True)
+    whole = getattr(Path, method)
+
+    def deny(path: Path) -> object:
+        if path.is_relative_to(run.run):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path)
+
+    monkeypatch.setattr(Path, method, deny)
+    result = run_cli("status", run.run)
+    assert result.code == 2
+    assert "cannot be read: Permission denied" in result.last_line
+    assert run_cli("jobs", run.run.parent).code == 0
 
 
 def test_jobs_of_an_empty_folder(tmp_path: Path, run_cli: RunCli) -> None:

@@ -44,8 +44,8 @@ def _draw_bars(question: str, records: Sequence[Record], name: str, unit: str, p
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.barh(labels, medians, xerr=errors, color=colours, error_kw={"ecolor": "#333333", "lw": 1})
-    for row, median in enumerate(medians):
-        axes.annotate(f" {median:,.4g}" if median < 1e4 else f" {median:,.0f}", (median, row), va="center", fontsize=8)
+    for row, (median, end) in enumerate(zip(medians, high, strict=True)):
+        axes.annotate(f"  {median:,.4g}" if median < 1e4 else f"  {median:,.0f}", (end, row), va="center", fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(unit + (", logarithmic" if question in _LOGARITHMIC else ""))
     if question in _LOGARITHMIC:

@@ -95,11 +95,11 @@ def _replaced_code(job_dir: JobDir) -> Path:
     return job_dir.code.with_name("code.before")
 
 
-def _remove(code: Path) -> None:
-    if code.is_symlink():  # of a task of an array
-        code.unlink()
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        shutil.rmtree(code, ignore_errors=True)
+        path.unlink(missing_ok=True)
 
 
 def _first_missing(path: Path) -> Path:
@@ -116,6 +116,7 @@ def _write_task(job_dir: JobDir, job: Job, number: int) -> None:
     task.all_logs.mkdir(exist_ok=True)
     for mine, its in ((job_dir.config, task.config), (job_dir.code, task.code)):
         if mine.exists() and not its.is_symlink():
+            _remove(its)  # its own, where it was submitted again alone
             its.symlink_to(mine)
 
 

@@ -394,6 +394,10 @@ def test_a_refused_task_keeps_its_link_to_the_arrays_code(
     assert run_cli("resubmit", task.run).code == 0
     assert task.code.is_dir()
     assert not task.code.is_symlink()
+    commands({"sbatch": ("Submitted batch job 14\n", "", 0)})
+    assert run_cli("submit", tiny_config, "--cluster", request.cluster, "--sweep", "seed=1,2").code == 0
+    assert task.code.is_symlink()
+    assert task.config.is_symlink()
 
 
 def test_a_live_task_of_an_array_keeps_the_array_from_being_submitted_again(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import zerostream
+from benchmarks.command import ZEROSTREAM, zerostream
 from framework.config import load_config
 from framework.metrics.records import read_json_lines
 from framework.run_dir import RunDir
@@ -124,7 +123,7 @@ def run_cell(
         f"train.profile.steps={profiled_steps}",
         f"train.profile.skip_steps={warmup + steps}",
     ]
-    command = [sys.executable, "-m", "launch.cli", "train", str(config), "--nproc", str(cell.ranks), *overrides]
+    command = [*ZEROSTREAM, "train", str(config), "--nproc", str(cell.ranks), *overrides]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
         words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]

@@ -54,7 +54,7 @@ class CheckpointStore:
         self._writing: Future[FileEntry] | None = None
         self._committing: Future[None] | None = None
         self._commit: Callable[[dict[str, FileEntry]], None] = lambda files: None
-        self._candidates: list[int] = []
+        self._candidates: list[int] | None = None
         self._verifying: Future[CheckpointManifest] = Future()
         self.passed_over: list[str] = []
         """Why each checkpoint that is newer than the verified one did not verify."""
@@ -127,7 +127,7 @@ class CheckpointStore:
         """Whether there is any checkpoint; begins to verify the newest, while the ranks build what it is to fill."""
         self._candidates = self._world.from_main(self._run_dir.checkpoint_steps)
         if self._candidates:
-            self._verify_newest_candidate()
+            self._verify(self._candidates[-1])
         return bool(self._candidates)
 
     def newest_verified(self) -> CheckpointManifest | None:
@@ -139,6 +139,7 @@ class CheckpointStore:
         Raises:
             CheckpointError: there are checkpoints, but none verifies; starting from scratch would lose the run.
         """
+        assert self._candidates is not None, "begin_verifying comes first: without it a used run would begin anew"
         while self._candidates:
             try:
                 self._world.together(self._wait_for_own_share)
@@ -147,7 +148,7 @@ class CheckpointStore:
                 self.passed_over.append(error.cause)
                 self._candidates.pop()
                 if self._candidates:
-                    self._verify_newest_candidate()
+                    self._verify(self._candidates[-1])
         if self.passed_over:
             raise _none_verifies(self._run_dir, self.passed_over)
         return None
@@ -164,8 +165,8 @@ class CheckpointStore:
         self._world.together(lambda: readers.append(CheckpointReader(folder, manifest)))
         engine.restore(readers[0])
 
-    def _verify_newest_candidate(self) -> None:
-        folder = self._run_dir.checkpoint(self._candidates[-1])
+    def _verify(self, step: int) -> None:
+        folder = self._run_dir.checkpoint(step)
         rank, ranks = self._world.rank, self._world.world_size
         self._verifying = self._thread.submit(verify, folder, share=rank, shares=ranks)
 

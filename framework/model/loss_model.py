@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
+from framework.model.vector_math import settle_vector_math
+
 IGNORED_TARGET = -100
 
 
@@ -19,6 +21,7 @@ class LossModel(nn.Module, ABC):
 
     def __init__(self, transformer: nn.Module) -> None:
         super().__init__()
+        settle_vector_math()  # every model that computes here comes by
         self.transformer = transformer
 
     @abstractmethod

@@ -82,8 +82,8 @@ class Cell:
 
     @property
     def base(self) -> Cell:
-        """The run that tells what the libraries take: they differ by stage, and by whether there are other ranks."""
-        return Cell("tiny", self.zero_stage, min(self.ranks, 2), micro_batch_size=1)
+        """The run that tells what the libraries take: they differ by stage, and by how many ranks there are."""
+        return Cell("tiny", self.zero_stage, self.ranks, micro_batch_size=1)
 
 
 def cells() -> Iterator[Cell]:

@@ -200,7 +200,7 @@ def _stage_3(config: Config, shape: ModelShape, ranks: int, low: int, on_host: b
         always = add(always, optimized, gradients)
     gathered: Bytes = {"communication": low * min(_LIVE_ELEMENTS, count)} if ranks > 1 else {}
     first = min(BUCKET_ELEMENTS, count)
-    copies = 2 if on_host and ranks > 1 else 1  # gloo scatters a copy of its own
+    copies = 2 if on_host else 1  # gloo scatters a copy of its own, to one rank too
     return States(
         always=always,
         host=host,

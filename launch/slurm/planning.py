@@ -7,23 +7,19 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from framework.config import BatchPlan, Config, load_config, plan_batch
 from framework.errors import ConfigError, RunDirError, ShardError
 from framework.run_dir import RunDir
-from launch.rendezvous import resolve
-from launch.slurm import scheduler
+from launch.slurm.fitting import check_limit, fit_to_cluster
 from launch.slurm.job import Job, JobDir, JobKind
 from launch.slurm.next_command import typed
-from launch.slurm.profile import Profile, load_profile, memory_megabytes, time_limit_seconds
+from launch.slurm.profile import Profile, load_profile
 from launch.slurm.queue import ask
-from launch.slurm.scheduler import Partition, SchedulerError
+from launch.slurm.scheduler import SchedulerError
 
 _BENCHMARK = re.compile(r"benchmarks\.[A-Za-z_]\w*")
 _KINDS: dict[str, JobKind] = {"train": "train", "finetune": "finetune", "prepare": "prepare"}
-_DEFAULT_SECONDS = 3600
-_MOST_NAMES = 64  # that are looked up: a name server may take its time for each
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
     run_dir = _run_dir(request, kind, loaded)
     _refuse_no_array(request)
     _refuse_backslash(run_dir)
-    _refuse_unshared("run_dir (of `prepare`: data.shards_dir)", run_dir, profile)
+    _refuse_unshared("data.shards_dir" if kind == "prepare" else "run_dir", run_dir, profile)
     if loaded is not None and kind == "train":
         for part in loaded.data.parts:
             if part.remote is None:
@@ -90,9 +86,9 @@ def plan_job(request: Request, *, ask_cluster: bool = True) -> Plan:
         )
     limit = request.time_limit or profile.time_limit
     if ask_cluster:
-        profile, limit = _fit_to_cluster(profile, nodes, ranks_per_node, limit, request.cluster)
+        profile, limit = fit_to_cluster(profile, nodes, ranks_per_node, limit, request.cluster)
         _refuse_live_run(run_dir)
-    _check_limit(limit)
+    check_limit(limit)
     batch = _check_run(request, kind, loaded, run_dir, nodes * ranks_per_node)
     job = Job(
         kind=kind,
@@ -241,7 +237,7 @@ def _refuse_unshared(key: str, folder: Path, profile: Profile) -> None:
     if not any(resolved.is_relative_to(folder.resolve()) for folder in profile.shared):
         there = ", ".join(map(str, profile.shared))
         raise RunDirError(
-            f"{key.partition(' ')[0]} {folder} is not below a folder that all nodes share ({there})",
+            f"{key} {folder} is not below a folder that all nodes share ({there})",
             fix=f"set {key} to a folder below one of them, or add its file system to `shared` in the cluster profile",
         )
     missing = [folder for folder in profile.shared if not folder.is_dir()]
@@ -250,137 +246,6 @@ def _refuse_unshared(key: str, folder: Path, profile: Profile) -> None:
             f"the shared folder {missing[0]} does not exist on this machine",
             fix="submit from a machine that mounts it, or correct `shared` in the cluster profile",
         )
-
-
-def _check_limit(limit: str | None) -> None:
-    if limit is None:
-        return
-    try:
-        time_limit_seconds(limit)
-    except ValueError as error:
-        raise ConfigError(f"--time: {error}", fix="write it as 2:00:00") from None
-
-
-def _fit_to_cluster(
-    profile: Profile, nodes: int, ranks_per_node: int, limit: str | None, origin: Path
-) -> tuple[Profile, str]:
-    """The profile with what SLURM's defaults say for what it leaves open."""
-    scheduler.require_commands()
-    partition = _partition(scheduler.read_partitions(), profile, origin)
-    _refuse_too_many_nodes(partition, profile, nodes)
-    _check_limit(limit)
-    seconds = time_limit_seconds(limit) if limit else None
-    longest = partition.time_limit_seconds
-    if seconds is not None and longest is not None and seconds > longest:
-        raise ConfigError(
-            f"time limit {limit} is beyond the {partition.time_limit} that partition {partition.name} allows",
-            fix=f"give --time {partition.time_limit} or less: a run goes on in its next start by itself",
-        )
-    if limit is None:
-        limit = partition.default_time or (partition.time_limit if longest is not None else f"{_DEFAULT_SECONDS // 60}")
-        seconds = time_limit_seconds(limit)
-    if seconds is not None and seconds <= profile.signal_lead_seconds:
-        raise ConfigError(
-            f"time limit {limit} leaves no time to train: the run is told to save {profile.signal_lead_seconds} s before it",
-            fix="give a longer --time, or lower signal_lead_seconds in the cluster profile",
-        )
-    _refuse_impossible_node(partition, profile)
-    if nodes > 1:
-        _refuse_unresolvable(partition, profile)
-    return profile.model_copy(update=_filled(profile, partition, ranks_per_node)), limit
-
-
-def _partition(partitions: dict[str, Partition], profile: Profile, origin: Path) -> Partition:
-    if profile.partition is None:
-        default = next((each for each in partitions.values() if each.is_default), None)
-        if default is None:
-            raise SchedulerError(
-                "this cluster has no default partition", fix=f"name one in {origin}: partition: {_any(partitions)}"
-            )
-        return default
-    found = partitions.get(profile.partition)
-    if found is None:
-        near = difflib.get_close_matches(profile.partition, partitions, n=1)
-        fix = f"write partition: {near[0]}" if near else "name one of them"
-        raise SchedulerError(
-            f"{origin}: partition {profile.partition} does not exist; there are {', '.join(sorted(partitions)) or 'none'}",
-            fix=fix,
-        )
-    if not found.is_up:
-        raise SchedulerError(
-            f"partition {found.name} is down", fix=f"wait for it, or name another of {_any(partitions)}"
-        )
-    return found
-
-
-def _any(partitions: dict[str, Partition]) -> str:
-    return ", ".join(sorted(name for name, each in partitions.items() if each.is_up)) or "none"
-
-
-def _refuse_too_many_nodes(partition: Partition, profile: Profile, nodes: int) -> None:
-    usable = [node for node in partition.nodes if node.name not in profile.exclude]
-    if nodes > len(usable):
-        without = (
-            f", {len(partition.nodes) - len(usable)} of them excluded" if len(usable) < len(partition.nodes) else ""
-        )
-        count = len(partition.nodes)
-        raise SchedulerError(
-            f"--nodes {nodes} is more than partition {partition.name} has: {count} {'node' if count == 1 else 'nodes'}{without}",
-            fix=f"give --nodes {len(usable)} or fewer, or name another partition"
-            if usable
-            else "name another partition",
-        )
-
-
-def _refuse_impossible_node(partition: Partition, profile: Profile) -> None:
-    usable = [node for node in partition.nodes if node.name not in profile.exclude]
-    cpus = max(node.cpus for node in usable)
-    if profile.cpus_per_task is not None and profile.cpus_per_task > cpus:
-        raise SchedulerError(
-            f"cpus_per_task {profile.cpus_per_task} is more than any node of partition {partition.name} has ({cpus})",
-            fix=f"set cpus_per_task to {cpus} or less in the cluster profile",
-        )
-    memory = max(node.memory_megabytes for node in usable)
-    if profile.memory is not None and memory_megabytes(profile.memory) > memory:
-        raise SchedulerError(
-            f"memory {profile.memory} is more than any node of partition {partition.name} has ({memory}M)",
-            fix=f"set memory to {memory}M or less in the cluster profile, or to 0 for all of a node's",
-        )
-    gpus = max(node.gpus for node in usable)
-    if profile.gpus_per_node is not None and profile.gpus_per_node > gpus:
-        raise SchedulerError(
-            f"gpus_per_node {profile.gpus_per_node} is more than any node of partition {partition.name} has ({gpus})",
-            fix=f"set gpus_per_node to {gpus} or less in the cluster profile" if gpus else "name a partition with GPUs",
-        )
-
-
-def _refuse_unresolvable(partition: Partition, profile: Profile) -> None:
-    """SLURM itself reaches nodes by these addresses, and so do ranks."""
-    unknown = [
-        node
-        for node in partition.nodes[:_MOST_NAMES]
-        if node.name not in profile.exclude and resolve(node.address or node.name) is None
-    ]
-    if unknown:
-        shown = ", ".join(node.name for node in unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        raise SchedulerError(
-            f"the names of nodes {shown} do not resolve, so the nodes of a run could not find each other",
-            fix="ask the site to add them to DNS or /etc/hosts, or put them under `exclude` in the cluster profile",
-        )
-
-
-def _filled(profile: Profile, partition: Partition, ranks_per_node: int) -> dict[str, Any]:
-    """SLURM gives a task one core if nothing is said, which eight GPUs' ranks would have to share."""
-    if profile.cpus_per_task is not None:
-        return {}
-    usable = [node for node in partition.nodes if node.name not in profile.exclude]
-    cpus = min(node.cpus for node in usable)
-    if profile.exclusive:
-        return {"cpus_per_task": cpus}
-    if profile.gpus_per_node is not None:
-        gpus = min((node.gpus for node in usable if node.gpus), default=profile.gpus_per_node)
-        return {"cpus_per_task": max(1, min(cpus, cpus * profile.gpus_per_node // gpus))}
-    return {"cpus_per_task": max(1, min(cpus, ranks_per_node))}
 
 
 def _refuse_live_run(run_dir: Path) -> None:

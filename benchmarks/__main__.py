@@ -11,6 +11,7 @@ from framework.errors import EXIT_REFUSED, ZerostreamError
 QUESTIONS = {
     "throughput": "tokens/s of training, where a step's time goes, model FLOPs utilisation; over a grid",
     "memory": "peak memory of a rank by part, measured and as the planner predicts it",
+    "planned_speed": "tokens/s of a rank more, and of other models, as planned from a few measured runs",
     "loader": "tokens/s from shards: alone, with a worker, over HTTP; first batch; resume",
     "prepare": "MB/s and documents/s from text to shards",
     "checkpoint": "how long a save holds training, how long a start takes that goes on from it",
@@ -24,12 +25,11 @@ QUESTIONS = {
     "compare": "two revisions of zerostream, or two files of results: faster, slower or noise",
     "report": "tables, plots and TensorBoard curves from the files of results",
 }
-_MODULES = {"memory": "planned_memory"}
 
 
 def module_of(question: str) -> str:
     """The name of the module that answers it."""
-    return f"benchmarks.{_MODULES.get(question, question)}"
+    return f"benchmarks.{question}"
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("usage: python -m benchmarks QUESTION [options]; each has --help\n")
         for name, asks in QUESTIONS.items():
-            print(f"  {name:<12} {asks}")
+            print(f"  {name:<13} {asks}")
         return
     question = sys.argv[1]
     if question not in QUESTIONS:

@@ -4,9 +4,9 @@
     python -m benchmarks compare HEAD .                 what is committed, and what is on the disk
     python -m benchmarks compare old.jsonl new.jsonl    two files of results, line by line where the settings agree
 
-Revisions run the real ``framework.train`` on the same shards, one rank with one thread, turn by turn (A B, B A, ...), in several
-starts of each: a start has its luck with memory and caches that no repetition within it averages out. Two signals are compared,
-time that passed and processor time; the one whose interval is narrower decides, because on a shared machine the first also counts
+Revisions run the real ``framework.train`` on the same shards, one rank on one core, the same for both, turn by turn (A B, B A,
+...), in several starts of each: a start has its luck with memory and caches that no repetition within it averages out. Two signals
+are compared, time that passed and processor time; the one whose interval is narrower decides, because on a shared machine the first also counts
 what others do. An effect below ``--smallest-effect`` is called noise whatever its interval says.
 
 Files are compared by the repeats that their lines hold; they were not interleaved, so only the same machine, at the same peace,
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -50,9 +51,9 @@ def main() -> None:
     parser.add_argument("b", help="as A; the verdict is B's")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="of the config that both train")
     parser.add_argument("--starts", type=int, default=3, help="of each side (default 3)")
-    parser.add_argument("--turns", type=int, default=6, help="of each start (default 6)")
-    parser.add_argument("--steps", type=int, default=20, help="of a turn (default 20)")
-    parser.add_argument("--warmup", type=int, default=20, help="steps before the first turn (default 20)")
+    parser.add_argument("--turns", type=int, default=12, help="of each start (default 12)")
+    parser.add_argument("--steps", type=int, default=4, help="of a turn (default 4)")
+    parser.add_argument("--warmup", type=int, default=10, help="steps before the first turn (default 10)")
     parser.add_argument("--smallest-effect", type=float, default=0.025, help="that is more than noise (default 0.025)")
     parser.add_argument(
         "--plant", type=float, default=0.0, help="slow B down by this share of a step, to try the comparison"
@@ -62,6 +63,7 @@ def main() -> None:
     if Path(arguments.a).is_file() and Path(arguments.b).is_file():
         _compare_files(Path(arguments.a), Path(arguments.b), arguments.smallest_effect)
         return
+    _stay_on_one_core()
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         trees = {name: _tree_of(revision, Path(folder, name), stack) for name, revision in _both(arguments).items()}
         turns = _measure(trees, Path(folder), arguments)
@@ -77,6 +79,12 @@ def main() -> None:
     publish(record, arguments.append)
     shown = ", ".join(f"{name} {ratio}" for name, ratio in signals.items())
     print(f"{arguments.b} against {arguments.a}: {verdict} (speed by {deciding} time; {shown})", file=sys.stderr)
+
+
+def _stay_on_one_core() -> None:
+    """This process, and so both sides: moving between cores, and waiting for a second thread, would be part of what is measured."""
+    if hasattr(os, "sched_setaffinity"):  # not on macOS
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _both(arguments: argparse.Namespace) -> dict[str, str]:

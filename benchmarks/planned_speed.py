@@ -1,38 +1,40 @@
 """Are tokens per second as planned, for runs that the calibration has not seen? Real short trainings on this machine's CPU.
 
-    python -m benchmarks.planned_speed --append benchmarks/results/planned_speed_cpu.jsonl --minutes 5
-    python -m benchmarks.planned_speed --report benchmarks/results/planned_speed_cpu.jsonl
+    python -m benchmarks planned_speed --append benchmarks/results/planned_speed_cpu.jsonl --minutes 5
+    python -m benchmarks planned_speed --report benchmarks/results/planned_speed_cpu.jsonl
 
 Asked is what `zerostream plan --calibrate` is for: measure a few cheap runs, plan the ones that cost. So the efficiencies are
 fitted to the runs on one rank, and to a single one on two; planned, and then compared, are the others on two ranks. The machine
-must be idle: on two cores another process is half of the result. A line is a throughput line as `--calibrate` reads it. Lines
-that are in the file already are not measured again, and no run is begun after ``--minutes``.
+must be idle: on two cores another process is half of the result. A line is one that `--calibrate` reads, too. Lines that are in
+the file already are not measured again, and no run is begun after ``--minutes``; ``--report`` writes into each line what it is
+planned to be.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.command import zerostream
+from benchmarks.records import add_output, key_of, new_record, publish, read_records, summary
+from benchmarks.training_runs import train
 from framework.config import build_config, load_config
 from framework.metrics.records import read_json_lines
 from framework.planner import Measured, device_named, fit, plan_speed
-from framework.run_dir import RunDir
 from launch.report import print_table
 
+QUESTION = "planned_speed"
 GOAL = 0.15
 STEPS, WARMUP_STEPS = 14, 4
 CONFIG = """\
-run_dir: FOLDER/run
 model: {architecture: gpt2, context_length: 256}
 tokenizer: {kind: train_bpe, vocab_size: 2048}
 data: {source: embedded, documents: 4000, shards_dir: FOLDER/shards, lanes: 16}
@@ -62,6 +64,9 @@ class Cell:
         """Whether the fit may see it."""
         return self.ranks == 1 or (self.model == "7M" and self.zero_stage == 1)
 
+    def __str__(self) -> str:
+        return f"{self.model}, ZeRO-{self.zero_stage}, {self.ranks} ranks, micro-batch {self.micro_batch_size}"
+
     @property
     def overrides(self) -> list[str]:
         return [
@@ -83,43 +88,62 @@ def cells() -> Iterator[Cell]:
 
 
 def main() -> None:
-    """Measures what is missing, or shows what is there."""
+    """Measures what is missing, or plans what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--append", type=Path, help="keep the lines in this file, and measure only what it lacks")
+    add_output(parser)
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no run after so long (default 60)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="fit and compare the lines of this file")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="fit, plan and compare the lines of this file")
     arguments = parser.parse_args()
     if arguments.report:
-        report(read_json_lines(arguments.report))
+        report(arguments.report)
         return
+    kept = read_records(arguments.append) if arguments.append and arguments.append.exists() else []
+    known = {key_of(QUESTION, line["setting"]) for line in kept}
     ends = time.monotonic() + 60 * arguments.minutes
-    known = [line["cell"] for line in (read_json_lines(arguments.append) if arguments.append else [])]
     with tempfile.TemporaryDirectory(prefix="planned-speed-") as folder:
-        bench = _Bench(Path(folder))
+        config = Path(folder, "planned_speed.yaml")
+        config.write_text(CONFIG.replace("FOLDER", folder), encoding="utf-8")
+        zerostream("prepare", config)
         for cell in cells():
-            if asdict(cell) in known or time.monotonic() > ends:
-                continue
-            line = json.dumps(bench.measure(cell))
-            print(line, flush=True)
-            if arguments.append:
-                with arguments.append.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+            if key_of(QUESTION, asdict(cell)) not in known and time.monotonic() < ends:
+                print(f"{cell} ...", file=sys.stderr, flush=True)
+                publish(measure(config, cell), arguments.append)
 
 
-def report(lines: Sequence[Mapping[str, Any]]) -> None:
-    """Fits, and prints what was planned beside what was measured."""
-    measured = [(Cell(**line["cell"]), _measured_of(line)) for line in lines]
+def measure(config: Path, cell: Cell) -> dict[str, Any]:
+    """The line of one run: its steps after the first few."""
+    run_dir = train(config, cell.overrides, config.with_name("run"), cell.ranks)
+    steps = read_json_lines(run_dir.metrics)[WARMUP_STEPS:]
+    values = {
+        "step_seconds": summary([step["step_seconds"] for step in steps]),
+        "tokens_per_second": summary([step["tokens_per_second"] for step in steps]),
+    }
+    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
+    resolved = load_config(config, cell.overrides).model_dump(mode="json", exclude=left_out)
+    counts = {"ranks": cell.ranks, "warmup": WARMUP_STEPS, "repeats": len(steps)}
+    return new_record(QUESTION, asdict(cell), values, config=resolved, **counts)
+
+
+def report(path: Path) -> None:
+    """Fits, writes what is planned into each line, and prints it beside what was measured."""
+    lines = read_records(path)
+    measured = [(Cell(**line["setting"]), _measured_of(line)) for line in lines]
     calibration = fit([line for cell, line in measured if cell.calibrates], device_named("cpu").efficiency())
     rows: list[tuple[Any, ...]] = [("run", "measured tokens/s", "planned", "error", "")]
     errors = []
-    for cell, line in measured:
+    for record, (cell, line) in zip(lines, measured, strict=True):
         planned = plan_speed(line.config, line.ranks_per_node, 1, line.device, calibration.efficiency).tokens_per_second
         error = planned / line.tokens_per_second - 1
+        record["values"] |= {
+            "predicted_tokens_per_second": round(planned, 1),
+            "error": round(error, 4),
+            "calibrates": cell.calibrates,
+        }
         if not cell.calibrates:
             errors.append(abs(error))
-        words = f"{cell.model}, ZeRO-{cell.zero_stage}, {cell.ranks} ranks, micro-batch {cell.micro_batch_size}"
         seen = "calibrates" if cell.calibrates else ""
-        rows.append((words, f"{line.tokens_per_second:,.0f}", f"{planned:,.0f}", f"{100 * error:+.1f}%", seen))
+        rows.append((str(cell), f"{line.tokens_per_second:,.0f}", f"{planned:,.0f}", f"{100 * error:+.1f}%", seen))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     print_table(rows)
     print(f"\nfitted: {json.dumps(calibration.as_dict()['efficiency'])}")
     if errors:
@@ -131,47 +155,8 @@ def report(lines: Sequence[Mapping[str, Any]]) -> None:
 
 def _measured_of(line: Mapping[str, Any]) -> Measured:
     config = build_config(dict(line["config"]), origin="config")
-    return Measured(config, device_named("cpu"), int(line["ranks"]), 1, float(line["tokens_per_second"]))
-
-
-class _Bench:
-    """Prepares the text once, and runs cells.
-
-    Args:
-        folder: empty; everything is written there.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._config = folder / "planned_speed.yaml"
-        self._config.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
-        zerostream("prepare", self._config)
-
-    def measure(self, cell: Cell) -> dict[str, Any]:
-        """The throughput line of one run: medians of its steps after the first few."""
-        run_dir = RunDir(self._folder / "run")
-        shutil.rmtree(run_dir.path, ignore_errors=True)  # of the cell before
-        zerostream("train", self._config, *cell.overrides, "--nproc", cell.ranks)
-        steps = read_json_lines(run_dir.metrics)[WARMUP_STEPS:]
-        seconds = sorted(step["step_seconds"] for step in steps)
-        config = load_config(self._config, cell.overrides).model_dump(mode="json")
-        return {
-            "question": "throughput",
-            "cell": asdict(cell),
-            "config": {
-                **config,
-                "run_dir": "runs/planned_speed",
-                "data": {**config["data"], "shards_dir": "data/none"},
-            },
-            "device": "cpu",
-            "ranks": cell.ranks,
-            "warmup_steps": WARMUP_STEPS,
-            "steps": len(steps),
-            "step_seconds": statistics.median(seconds),
-            "step_seconds_spread": [seconds[0], seconds[-1]],
-            "tokens_per_second": statistics.median(step["tokens_per_second"] for step in steps),
-            "environment": json.loads(run_dir.environment.read_text(encoding="utf-8")),
-        }
+    speed = line["values"]["tokens_per_second"]["median"]
+    return Measured(config, device_named("cpu"), int(line["setting"]["ranks"]), 1, float(speed))
 
 
 if __name__ == "__main__":

@@ -72,6 +72,11 @@ def publish(record: Mapping[str, Any], append: Path | None) -> None:
             file.write(line + "\n")
 
 
+def key_of(question: str, setting: Mapping[str, Any]) -> str:
+    """What two lines have in common that answer the same question of the same setting."""
+    return json.dumps([question, setting], sort_keys=True)
+
+
 def read_records(path: Path) -> list[dict[str, Any]]:
     """All lines of a file of results."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

@@ -103,6 +103,18 @@ def _bytes_of_step(key: str) -> Callable[[Record], str]:
     return lambda record: f"{record['values'].get('bytes_of_a_step', {}).get(key, 0) / 1e6:,.1f}"
 
 
+def _percent(name: str) -> Callable[[Record], str]:
+    return lambda record: f"{record['values'][name]:+.1%}"
+
+
+def _model_cell(record: Record) -> str:
+    setting = record["setting"]
+    words = [setting["model"], f"ZeRO-{setting['zero_stage']}", f"{setting['ranks']} ranks"]
+    words.append(setting.get("precision") or f"micro-batch {setting['micro_batch_size']}")
+    words += ["recomputing"] * bool(setting.get("activation_checkpointing"))
+    return ", ".join(words + [f"offload {setting['offload']}"] * (setting.get("offload", "none") != "none"))
+
+
 _SPEED: Column = ("tokens/s", _median("tokens_per_second"))
 _PEER: tuple[Column, ...] = (_SPEED, ("ours over it", _over_peer))
 TABLES: dict[str, tuple[Column, ...]] = {
@@ -115,6 +127,20 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("optimizer", lambda record: _share(record, "optimizer")),
         ("communication", lambda record: _share(record, "communication")),
         ("peak MiB of a rank", _median("measured_peak_bytes", 0, 2**-20)),
+    ),
+    "memory": (
+        ("cell", _model_cell),
+        ("predicted MiB", _median("predicted_peak_bytes", 0, 2**-20)),
+        ("measured MiB", _median("measured_peak_bytes", 0, 2**-20)),
+        ("error", _percent("error")),
+        ("peak at", lambda record: str(record["values"]["moment"])),
+    ),
+    "planned_speed": (
+        ("run", _model_cell),
+        _SPEED,
+        ("predicted", _median("predicted_tokens_per_second")),
+        ("error", _percent("error")),
+        ("", lambda record: "calibrates" if record["values"]["calibrates"] else ""),
     ),
     "scaling": (
         ("kind", _of_setting("kind")),
@@ -138,9 +164,14 @@ TABLES: dict[str, tuple[Column, ...]] = {
 }
 
 
+def _is_shown(record: Record) -> bool:
+    """Not what only stands below a prediction, such as the memory of libraries alone."""
+    return record["question"] not in PREDICTED or "error" in record["values"]
+
+
 def table_of(question: str, records: Sequence[Record]) -> str:
     """A Markdown table, with the machine and the date below it; empty where nothing was measured."""
-    mine = [record for record in newest(records) if record["question"] == question]
+    mine = [record for record in newest(records) if record["question"] == question and _is_shown(record)]
     if not mine:
         return "Not measured yet.\n"
     columns = TABLES[question]
@@ -172,7 +203,12 @@ def page_of(records: Sequence[Record]) -> str:
     return "\n".join(parts)
 
 
-PLOTS = ("throughput", "loader", "prepare", "peers_training", "peers_loaders", "peers_tokenizers")
+PREDICTED: dict[str, tuple[str, str, float, str]] = {
+    "memory": ("predicted_peak_bytes", "measured_peak_bytes", 2**-20, "MiB of the fullest rank"),
+    "planned_speed": ("predicted_tokens_per_second", "tokens_per_second", 1, "tokens/s"),
+}
+"""Questions that a prediction is put to: the names of what was predicted and of what was measured, the scale, and its unit."""
+PLOTS = ("throughput", *PREDICTED, "loader", "prepare", "peers_training", "peers_loaders", "peers_tokenizers")
 """Questions with a plot of their own."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -97,6 +98,34 @@ def prepare_corpus(folder: Path) -> Path:
     )
     zerostream("prepare", config, timeout=600)
     return config
+
+
+def train(
+    config: Path,
+    overrides: Sequence[str],
+    folder: Path,
+    ranks: int,
+    *,
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 1800,
+) -> RunDir:
+    """Trains to the end, and returns the run directory.
+
+    Args:
+        config: of the run.
+        overrides: of the config.
+        folder: becomes the run directory; what was there is removed.
+        ranks: of the run.
+        environment: beside this process's own.
+        timeout: seconds for all of it.
+
+    Raises:
+        SystemExit: it failed; with its last lines.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    words = ("train", config, *overrides, f"run_dir={folder}", "--nproc", ranks)
+    zerostream(*words, environment=environment, timeout=timeout)
+    return RunDir(folder)
 
 
 def run_cell(

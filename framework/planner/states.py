@@ -7,7 +7,7 @@ n ranks, s = P / n. In bytes:
     0, fp32      4P weights, 8P moments             4P                                 a flat copy
     0, bf16      2P, 4P masters, 8P                 2P, and 4P in the step             a flat copy
     1, fp32      4P, 4s, 8s                         4P                                 two buckets, a flat copy of one
-    1, bf16      2P, 4s, 8s, 4P fp32 gradients      2P                                 a flat copy
+    1, bf16      2P, 4s, 8s, 4P fp32 gradients      2P                                 a flat copy, and one in bf16
     2            4P or 2P, 4s, 8s                   4s, whole ones only in the buckets two buckets, a flat copy of one
     3            4s or 2s, 4s, 8s, 4s gradients     whole ones only in the bucket      a bucket, a flat copy, gathered weights
 
@@ -143,7 +143,8 @@ def _stage_1_bf16(shape: ModelShape, ranks: int) -> States:
         always={"parameters": 2 * count, "master": 4 * share, "optimizer": 8 * share, "gradients": 4 * count},
         before={"gradients": 2 * count},
         flowing={"gradients": 2 * count},
-        exchanges=((1.0, {"gradients": 2 * count, "communication": 4 * count}),),
+        # Sums in fp32 are flattened into one copy, which is sent as another one, in bf16.
+        exchanges=((1.0, {"gradients": 2 * count, "communication": 6 * count}),),
         stepping={"gradients": 2 * count},
     )
 

@@ -1,8 +1,8 @@
 """Does a rank's peak memory come out as planned? Real short trainings on this machine's CPU, beside the plan of each.
 
-    python -m benchmarks.planned_memory --append benchmarks/results/planned_memory_cpu.jsonl --minutes 5
-    python -m benchmarks.planned_memory --report benchmarks/results/planned_memory_cpu.jsonl
-    python -m benchmarks.planned_memory --replan FILE     what is measured stays; planned anew, when the planner has changed
+    python -m benchmarks memory --append benchmarks/results/memory_cpu.jsonl --minutes 5
+    python -m benchmarks memory --report benchmarks/results/memory_cpu.jsonl
+    python -m benchmarks memory --replan FILE     what is measured stays; planned anew, when the planner has changed
 
 Each cell is `zerostream train` as anybody starts it: two models, ZeRO 0 to 3, one, two and four ranks, with and without
 recomputed activations, some of them with offload or in bf16. Cells whose line is in the file already are not run again, and none
@@ -18,27 +18,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.command import zerostream
+from benchmarks.records import add_output, key_of, new_record, publish, read_records
+from benchmarks.training_runs import train
 from framework.config import load_config
 from framework.metrics.records import read_json_lines
 from framework.planner import device_named, plan_memory
-from framework.run_dir import RunDir
 from launch.report import print_table
+
+QUESTION = "memory"
 
 MALLOC_SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 GOAL = 0.05
 STEPS = 2  # the first step has no moments yet
 CONFIG = """\
-run_dir: FOLDER/run
 model: {architecture: gpt2, context_length: 256}
 tokenizer: {kind: train_bpe, vocab_size: 2048}
 data: {source: embedded, documents: 2000, shards_dir: FOLDER/shards, lanes: 16}
@@ -81,6 +83,15 @@ class Cell:
         ]
 
     @property
+    def key(self) -> str:
+        return key_of(QUESTION, asdict(self))
+
+    def __str__(self) -> str:
+        words = [self.model, f"ZeRO-{self.zero_stage}", f"{self.ranks} ranks", self.precision]
+        words += ["recomputing"] * self.activation_checkpointing
+        return ", ".join(words + [f"offload {self.offload}"] * (self.offload != "none"))
+
+    @property
     def base(self) -> Cell:
         """The run that tells what the libraries take: they differ by stage, and by how many ranks there are."""
         return Cell("tiny", self.zero_stage, self.ranks, micro_batch_size=1)
@@ -105,57 +116,67 @@ def cells() -> Iterator[Cell]:
 def main() -> None:
     """Runs what is missing, or shows what is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--append", type=Path, help="keep the lines in this file, and run only what it lacks")
+    add_output(parser)
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no cell after so long (default 60)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="show the lines of this file, and run nothing")
     parser.add_argument("--replan", type=Path, metavar="FILE", help="plan the cells of this file anew, and run nothing")
     arguments = parser.parse_args()
     if arguments.report:
-        report(read_json_lines(arguments.report))
+        report(read_records(arguments.report))
         return
     if arguments.replan:
         replan(arguments.replan)
         return
+    kept = read_records(arguments.append) if arguments.append and arguments.append.exists() else []
+    measured = {key_of(QUESTION, line["setting"]): line["values"]["measured_peak_bytes"] for line in kept}
     ends = time.monotonic() + 60 * arguments.minutes
-    known = {
-        _key(line): line for line in (read_json_lines(arguments.append) if arguments.append else []) if "cell" in line
-    }
-    with tempfile.TemporaryDirectory(prefix="planned-memory-") as folder:
-        bench = _Bench(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="memory-") as folder:
+        config = _write_config(Path(folder))
+        zerostream("prepare", config)
         for cell in cells():
             for each in (cell.base, cell):
-                if _key({"cell": asdict(each)}) in known or time.monotonic() > ends:
+                if each.key in measured or time.monotonic() > ends:
                     continue
-                line = bench.measure(each, known.get(_key({"cell": asdict(cell.base)})))
-                known[_key(line)] = line
-                print(json.dumps(line), flush=True)
-                if arguments.append:
-                    with arguments.append.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(line) + "\n")
+                print(f"{each} ...", file=sys.stderr, flush=True)
+                measured[each.key] = measure(config, each)
+                publish(record_of(config, each, measured), arguments.append)
 
 
-def report(lines: Sequence[dict[str, Any]]) -> None:
+def measure(config: Path, cell: Cell) -> int:
+    """Trains it, and returns the largest resident memory of any rank, in bytes."""
+    folder = config.with_name("run")
+    run_dir = train(config, cell.overrides, folder, cell.ranks, environment=MALLOC_SETTINGS, timeout=_RUN_SECONDS)
+    return max(line["peak_memory_bytes"] for line in read_json_lines(run_dir.metrics))
+
+
+def record_of(config: Path, cell: Cell, measured: Mapping[str, int]) -> dict[str, Any]:
+    """The line of one cell; ``measured`` has its bytes and those of its base."""
+    values: dict[str, Any] = {"measured_peak_bytes": measured[cell.key], "malloc": MALLOC_SETTINGS}
+    if cell.model in _MODELS:
+        values |= plan_cell(config, cell, measured[cell.base.key], measured[cell.key])
+    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
+    resolved = load_config(config, cell.overrides).model_dump(mode="json", exclude=left_out)
+    return new_record(QUESTION, asdict(cell), values, ranks=cell.ranks, config=resolved, warmup=0, repeats=1)
+
+
+def report(lines: Sequence[Mapping[str, Any]]) -> None:
     """A table, and how many cells are within the goal."""
-    measured = [line for line in lines if line.get("predicted_peak_bytes")]
+    planned = [line for line in lines if "predicted_peak_bytes" in line["values"]]
     rows: list[tuple[Any, ...]] = [("cell", "planned MiB", "measured MiB", "of it base", "error", "at")]
-    for line in measured:
-        cell = Cell(**line["cell"])
-        words = [cell.model, f"ZeRO-{cell.zero_stage}", f"{cell.ranks} ranks", cell.precision]
-        words += ["recomputing"] * cell.activation_checkpointing + [f"offload {cell.offload}"] * (
-            cell.offload != "none"
-        )
+    for line in planned:
+        values = line["values"]
         rows.append(
             (
-                ", ".join(words),
-                f"{line['predicted_peak_bytes'] / 2**20:,.0f}",
-                f"{line['measured_peak_bytes'] / 2**20:,.0f}",
-                f"{line['parts']['base'] / 2**20:,.0f}",
-                f"{100 * line['error']:+.1f}%",
-                line["moment"],
+                str(Cell(**line["setting"])),
+                f"{values['predicted_peak_bytes'] / 2**20:,.0f}",
+                f"{values['measured_peak_bytes'] / 2**20:,.0f}",
+                f"{values['parts']['base'] / 2**20:,.0f}",
+                f"{100 * values['error']:+.1f}%",
+                values["moment"],
             )
         )
     print_table(rows)
-    errors = [abs(line["error"]) for line in measured]
+    errors = [abs(line["values"]["error"]) for line in planned]
     print(
         f"\n{sum(error <= GOAL for error in errors)} of {len(errors)} cells within {GOAL:.0%}; median error "
         f"{100 * statistics.median(errors):.1f}%, largest {100 * max(errors):.1f}%"
@@ -164,15 +185,12 @@ def report(lines: Sequence[dict[str, Any]]) -> None:
 
 def replan(path: Path) -> None:
     """Rewrites the plans of a file's lines, with the planner as it is now."""
-    lines = read_json_lines(path)
-    base = {_key(line): line["measured_peak_bytes"] for line in lines}
-    with tempfile.TemporaryDirectory(prefix="planned-memory-") as folder:
+    lines = read_records(path)
+    measured = {key_of(QUESTION, line["setting"]): line["values"]["measured_peak_bytes"] for line in lines}
+    with tempfile.TemporaryDirectory(prefix="memory-") as folder:
         config = _write_config(Path(folder))
         for line in lines:
-            cell = Cell(**line["cell"])
-            if cell.model in _MODELS:
-                of_base = base[_key({"cell": asdict(cell.base)})]
-                line |= plan_cell(config, cell, of_base, line["measured_peak_bytes"])
+            line["values"] = record_of(config, Cell(**line["setting"]), measured)["values"]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     report(lines)
 
@@ -193,46 +211,9 @@ def plan_cell(config: Path, cell: Cell, base_bytes: int, measured: int) -> dict[
 
 
 def _write_config(folder: Path) -> Path:
-    path = folder / "planned_memory.yaml"
+    path = folder / "memory.yaml"
     path.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
     return path
-
-
-class _Bench:
-    """Prepares the text once, and runs cells.
-
-    Args:
-        folder: empty; everything is written there.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._config = _write_config(folder)
-        zerostream("prepare", self._config)
-
-    def measure(self, cell: Cell, base: dict[str, Any] | None) -> dict[str, Any]:
-        """The line of one cell; without ``base`` that of the libraries alone."""
-        run_dir = RunDir(self._folder / "run")
-        shutil.rmtree(run_dir.path, ignore_errors=True)  # of the cell before
-        began = time.monotonic()
-        arguments = ("train", self._config, *cell.overrides, "--nproc", cell.ranks)
-        zerostream(*arguments, environment=MALLOC_SETTINGS, timeout=_RUN_SECONDS)
-        measured = max(line["peak_memory_bytes"] for line in read_json_lines(run_dir.metrics))
-        environment = json.loads(run_dir.environment.read_text(encoding="utf-8"))
-        line: dict[str, Any] = {
-            "question": "planned_memory",
-            "cell": asdict(cell),
-            "measured_peak_bytes": measured,
-            "seconds": round(time.monotonic() - began, 1),
-            "malloc": MALLOC_SETTINGS,
-        }
-        if base is not None:
-            line |= plan_cell(self._config, cell, base["measured_peak_bytes"], measured)
-        return {**line, "environment": environment}
-
-
-def _key(line: dict[str, Any]) -> str:
-    return json.dumps(line["cell"], sort_keys=True)
 
 
 if __name__ == "__main__":

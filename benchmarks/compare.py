@@ -4,10 +4,10 @@
     python -m benchmarks compare HEAD .                 what is committed, and what is on the disk
     python -m benchmarks compare old.jsonl new.jsonl    two files of results, line by line where the settings agree
 
-Revisions run the real ``framework.train`` on the same shards, one rank on one core, the same for both, turn by turn (A B, B A,
-...), in several starts of each: a start has its luck with memory and caches that no repetition within it averages out. Two signals
-are compared, time that passed and processor time; the one whose interval is narrower decides, because on a shared machine the first also counts
-what others do. An effect below ``--smallest-effect`` is called noise whatever its interval says.
+Revisions run the real ``framework.train`` on the same shards, one rank on one core, the same for both, in turns (A B, B A, ...),
+in several starts of each: a start has its luck with memory and caches that no repetition within it averages out. Two signals
+are compared, time that passed and processor time; the one whose interval is narrower decides, because on a shared machine the
+first also counts what others do. An effect below ``--smallest-effect`` is called noise whatever its interval says.
 
 Files are compared by the repeats that their lines hold; they were not interleaved, so only the same machine, at the same peace,
 gives an answer worth having.
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def _stay_on_one_core() -> None:
-    """This process, and so both sides: moving between cores, and waiting for a second thread, would be part of what is measured."""
+    """This process, and so both sides: else moving between cores, and a second thread's waiting, would be measured too."""
     if hasattr(os, "sched_setaffinity"):  # not on macOS
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
@@ -126,7 +126,6 @@ def _measure(trees: Mapping[str, Path], folder: Path, arguments: argparse.Namesp
                         warmup=arguments.warmup,
                         steps=arguments.steps,
                         tree=tree,
-                        threads=1,
                         slowdown=arguments.plant if name == "b" else 0.0,
                     )
                 )

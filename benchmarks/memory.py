@@ -131,7 +131,7 @@ def main() -> None:
     measured = {key_of(QUESTION, line["setting"]): line["values"]["measured_peak_bytes"] for line in kept}
     ends = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
-        config = _write_config(Path(folder))
+        config = write_config(Path(folder))
         zerostream("prepare", config)
         for cell in cells():
             for each in (cell.base, cell):
@@ -188,7 +188,7 @@ def replan(path: Path) -> None:
     lines = read_records(path)
     measured = {key_of(QUESTION, line["setting"]): line["values"]["measured_peak_bytes"] for line in lines}
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
-        config = _write_config(Path(folder))
+        config = write_config(Path(folder))
         for line in lines:
             line["values"] = record_of(config, Cell(**line["setting"]), measured)["values"]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -210,7 +210,8 @@ def plan_cell(config: Path, cell: Cell, base_bytes: int, measured: int) -> dict[
     }
 
 
-def _write_config(folder: Path) -> Path:
+def write_config(folder: Path) -> Path:
+    """The config that all cells override; returns its path in ``folder``."""
     path = folder / "memory.yaml"
     path.write_text(CONFIG.replace("FOLDER", str(folder)), encoding="utf-8")
     return path

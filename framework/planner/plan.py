@@ -165,17 +165,22 @@ class _Planner:
         )
 
     def largest_micro_batch(self, engine: EngineConfig) -> int:
-        """By doubling and bisection: memory grows with the micro-batch."""
-        fits, too_large = 0, 1
-        while too_large <= _LARGEST_MICRO_BATCH and self.memory(_with_micro_batch(engine, too_large)).fits:
+        """By doubling and bisection: memory grows with the micro-batch, but for one fall. A micro-batch that is all of a rank's
+        step finds no gradients of another one, so that it may fit where smaller ones do not."""
+        whole = self.sequences_per_rank
+        fits, too_large = (whole, 2 * whole) if self._fits(engine, whole) else (0, 1)
+        while too_large <= _LARGEST_MICRO_BATCH and self._fits(engine, too_large):
             fits, too_large = too_large, 2 * too_large
         while too_large - fits > 1:
             middle = (fits + too_large) // 2
-            if self.memory(_with_micro_batch(engine, middle)).fits:
+            if self._fits(engine, middle):
                 fits = middle
             else:
                 too_large = middle
         return fits
+
+    def _fits(self, engine: EngineConfig, micro_batch_size: int) -> bool:
+        return self.memory(_with_micro_batch(engine, micro_batch_size)).fits
 
     def way(self, engine: EngineConfig) -> Way:
         largest = self.largest_micro_batch(engine)

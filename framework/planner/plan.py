@@ -33,19 +33,14 @@ class Way:
     micro_batch: int
     """The largest that fits and divides a rank's sequences of a step; 0 as above."""
     best_memory: MemoryPlan
-    """At ``micro_batch``, or at the config's where nothing fits."""
+    """At ``micro_batch``, or with one sequence where not even that fits."""
     speed: SpeedPlan
     """The same."""
 
     @property
     def words(self) -> str:
         """Such as `ZeRO-2 + recompute`."""
-        words = [f"ZeRO-{self.memory.zero_stage}"]
-        if self.memory.activation_checkpointing:
-            words.append("recompute")
-        if self.memory.offload != "none":
-            words.append("offload" if self.memory.offload == "optimizer" else "offload all")
-        return " + ".join(words)
+        return self.memory.words
 
     @property
     def effort(self) -> tuple[int, int, int]:
@@ -108,7 +103,7 @@ def make_plan(
         ways=ways,
         recommended=recommended,
         reason=_reason(ways, recommended),
-        notes=tuple(_notes(config, shape, planner.ranks)),
+        notes=tuple(_notes(config, shape, planner.ranks, device)),
     )
 
 
@@ -186,7 +181,7 @@ class _Planner:
         largest = self.largest_micro_batch(engine)
         sizes = range(1, min(largest, self.sequences_per_rank) + 1)
         best = max((size for size in sizes if self.sequences_per_rank % size == 0), default=0)
-        at_best = _with_micro_batch(engine, best) if best else engine
+        at_best = _with_micro_batch(engine, max(best, 1))
         return Way(
             memory=self.memory(engine),
             largest_micro_batch=largest,
@@ -235,10 +230,10 @@ def _recommend(ways: tuple[Way, ...]) -> Way | None:
 
 def _reason(ways: tuple[Way, ...], recommended: Way | None) -> str:
     if recommended is None:
-        least = min(ways, key=lambda way: way.memory.peak_bytes)
+        nearest = min(ways, key=lambda way: way.best_memory.missing_bytes)
         return (
-            f"nothing fits: {least.words} needs least, {least.memory.peak_bytes / _GIB:.1f} GiB at the config's micro-batch, and "
-            f"{least.memory.usable_bytes / _GIB:.1f} GiB can be used; take more GPUs, or a smaller micro-batch or context"
+            f"nothing fits, not even with one sequence at a time: {nearest.words} comes nearest, "
+            f"{nearest.best_memory.missing_words}; take more devices, or a smaller model or context"
         )
     simpler = [way for way in ways if way.effort < recommended.effort and not way.micro_batch]
     slower = [way for way in ways if way.effort < recommended.effort and way.micro_batch]
@@ -247,7 +242,7 @@ def _reason(ways: tuple[Way, ...], recommended: Way | None) -> str:
     if simpler:
         reasons.append(f"{_list([way.words for way in simpler])} {'does' if len(simpler) == 1 else 'do'} not fit")
     reasons += [
-        f"{way.words} is {recommended.speed.tokens_per_second / way.speed.tokens_per_second - 1:.0%} slower"
+        f"{way.words} is {1 - way.speed.tokens_per_second / recommended.speed.tokens_per_second:.0%} slower"
         for way in slower
     ]
     fastest = max(others, key=lambda way: way.speed.tokens_per_second, default=None)
@@ -259,11 +254,13 @@ def _reason(ways: tuple[Way, ...], recommended: Way | None) -> str:
     return "; ".join(reasons) or "it is the only one"
 
 
-def _notes(config: Config, shape: ModelShape, ranks: int) -> Iterator[str]:
+def _notes(config: Config, shape: ModelShape, ranks: int, device: Device) -> Iterator[str]:
     try:
         plan_batch(config, ranks)
     except BatchArithmeticError as error:
         yield f"train would refuse this start: {error}"
+    if device.is_host and config.engine.precision == "fp16":
+        yield "train would refuse this start: engine.precision fp16 needs a GPU. To fix it: set engine.precision=bf16 or fp32."
     if config.plugins:
         yield f"plugins ({', '.join(config.plugins)}) are left out: planned is pretraining of the model as it is"
     if config.engine.compile:

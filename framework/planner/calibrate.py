@@ -19,7 +19,7 @@ from framework.config import Config, build_config
 from framework.errors import ConfigError, ZerostreamError
 from framework.planner.devices import Device, device_named
 from framework.planner.efficiency import SHARES, Efficiency
-from framework.planner.shape import shape_of
+from framework.planner.shape import is_count, shape_of
 from framework.planner.speed import plan_speed
 
 _PULL = 0.02
@@ -155,7 +155,7 @@ def _measured_of(line: Mapping[str, Any], device: Device, devices: Path | None) 
         return None
     ranks = line.get("ranks", _mapping(line.get("environment")).get("world_size", 1))
     nodes = line.get("nodes", 1)
-    if not (_is_count(ranks) and _is_count(nodes) and ranks % nodes == 0):
+    if not (is_count(ranks) and is_count(nodes) and ranks % nodes == 0):
         raise ConfigError(f"{ranks} ranks on {nodes} nodes", fix="write how many, as many on each node")
     config = build_config(dict(line["config"]), origin="config")
     shape_of(config)
@@ -167,10 +167,6 @@ def _measured_of(line: Mapping[str, Any], device: Device, devices: Path | None) 
 def _mapping(value: Any) -> Mapping[str, Any]:
     """Itself, or an empty one in place of anything else."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _to_free(name: str, value: float) -> float:

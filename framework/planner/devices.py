@@ -19,7 +19,7 @@ _TABLE = Path(__file__).with_name("devices.yaml")
 class PeakFlops(BaseModel):
     """FLOP/s for dense matrices; fp16 is as fast as bf16."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bf16: PositiveFloat
     fp32: PositiveFloat

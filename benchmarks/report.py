@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import RESULTS, read_records
+from benchmarks.records import RESULTS, is_answer, read_records
+from framework.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 _MARKED = re.compile(r"(<!-- benchmarks: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -45,9 +46,15 @@ def main() -> None:
 
 
 def load(results: Path) -> list[Record]:
-    """All lines that have a setting and values, in the order of files and lines."""
+    """All lines that have a setting and values, in the order of files and lines.
+
+    Raises:
+        UserError: no such folder, or a line in it that is no result.
+    """
+    if not results.is_dir():
+        raise UserError(f"--results {results} is no folder", fix="name the folder that the *.jsonl are in")
     lines = [line for path in sorted(results.glob("*.jsonl")) for line in read_records(path)]
-    return [line for line in lines if "setting" in line and "values" in line]
+    return [line for line in lines if is_answer(line)]
 
 
 def newest(records: Iterable[Record]) -> list[Record]:
@@ -170,7 +177,21 @@ def _is_shown(record: Record) -> bool:
 
 
 def table_of(question: str, records: Sequence[Record]) -> str:
-    """A Markdown table, with the machine and the date below it; empty where nothing was measured."""
+    """A Markdown table, with the machine and the date below it; a word in its place where nothing was measured.
+
+    Raises:
+        UserError: a line lacks what the table shows.
+    """
+    try:
+        return _table_of(question, records)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"a line of {question} is not as that question writes it: {type(error).__name__} {error}",
+            fix="remove the line, or measure it again",
+        ) from None
+
+
+def _table_of(question: str, records: Sequence[Record]) -> str:
     mine = [record for record in newest(records) if record["question"] == question and _is_shown(record)]
     if not mine:
         return "Not measured yet.\n"
@@ -221,6 +242,8 @@ def write_curves(records: Iterable[Record], folder: Path) -> int:
     """One curve for each value of each setting; the n-th measurement is step n. Returns how many there are."""
     from framework.metrics.tensorboard import TensorBoard
 
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--tensorboard {folder} is no folder", fix="name a folder; it is made where it is missing")
     folder.mkdir(parents=True, exist_ok=True)
     board, steps = TensorBoard(folder, resume_step=-1), dict[str, int]()
     for record in records:

@@ -159,7 +159,9 @@ def _measured_of(line: Mapping[str, Any], device: Device, devices: Path | None) 
         raise ConfigError(f"{ranks} ranks on {nodes} nodes", fix="write how many, as many on each node")
     config = build_config(dict(line["config"]), origin="config")
     shape_of(config)
-    named = line.get("device")
+    named, seen = line.get("device"), _mapping(line.get("environment")).get("device")
+    if not named and seen is not None and (seen == "cpu") != device.is_host:
+        raise ConfigError(f"measured on {seen}, where {device.name} is planned", fix="name the device of the lines")
     on = device_named(str(named), devices) if named and str(named).lower() != device.name else device
     return Measured(config, on, ranks // nodes, nodes, float(rate), str(line.get("name", "")))
 

@@ -49,6 +49,8 @@ class Device(BaseModel):
     matrix_share: float | None = Field(default=None, gt=0, le=1)
     """Of its peak that wide matrix products reach, where that is known to differ from most."""
     is_host: bool = False
+    has_bf16: bool = True
+    """Older GPUs have fp16 alone."""
     price_per_hour: float | None = Field(default=None, ge=0)
     source: str = ""
 

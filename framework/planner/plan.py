@@ -45,7 +45,8 @@ class Way:
     @property
     def effort(self) -> tuple[int, int, int]:
         """To prefer the simpler one of two that are as fast."""
-        return (len(self.memory.offload), int(self.memory.activation_checkpointing), self.memory.zero_stage)
+        offload = ("none", "optimizer", "optimizer, parameters").index(self.memory.offload)
+        return (offload, int(self.memory.activation_checkpointing), self.memory.zero_stage)
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,8 @@ def _notes(config: Config, shape: ModelShape, ranks: int, device: Device) -> Ite
         yield f"train would refuse this start: {error}"
     if device.is_host and config.engine.precision == "fp16":
         yield "train would refuse this start: engine.precision fp16 needs a GPU. To fix it: set engine.precision=bf16 or fp32."
+    if config.engine.precision == "bf16" and not device.has_bf16:
+        yield f"{device.name} has no bf16, and takes much longer than planned here: set engine.precision=fp16"
     if config.plugins:
         yield f"plugins ({', '.join(config.plugins)}) are left out: planned is pretraining of the model as it is"
     if config.engine.compile:

@@ -94,6 +94,16 @@ class TestFiles:
         names = [line.name for line in read_measured(path, CPU)]
         assert names == (["line 1", "line 2"] if "environment" in odd else ["line 2"])
 
+    @pytest.mark.parametrize(("seen", "planned"), [("cpu", "h100"), ("NVIDIA H100 80GB HBM3", "cpu")])
+    def test_what_a_cpu_did_says_nothing_of_a_gpu(self, tmp_path: Path, seen: str, planned: str) -> None:
+        path = tmp_path / "results.jsonl"
+        environment = {"device": seen, "world_size": 1}
+        path.write_text(json.dumps({"config": values_of(256), "environment": environment, "tokens_per_second": 5.0}))
+        with pytest.raises(ConfigError, match=f"line 1: measured on {seen}, where {planned} is planned"):
+            read_measured(path, device_named(planned))
+        (line,) = read_measured(path, device_named("cpu" if planned == "h100" else "h100"))
+        assert line.ranks_per_node == 1
+
     def test_why_no_line_can_be_planned_is_told(self, tmp_path: Path) -> None:
         path = tmp_path / "results.jsonl"
         path.write_text(json.dumps({"config": values_of(256), "device": "h300", "tokens_per_second": 5.0}))

@@ -78,6 +78,12 @@ def test_the_reference_engine_is_no_zero_stage() -> None:
     assert memory.zero_formula_bytes == 20 * memory.parameters
 
 
+def test_bf16_on_a_gpu_without_it_is_noted() -> None:
+    (note,) = plan_of(config_of(layers=6, width=512), device="v100").notes
+    assert "v100 has no bf16" in note
+    assert not plan_of(config_of(layers=6, width=512, precision="fp16"), device="v100").notes
+
+
 def test_fp16_on_a_host_is_noted() -> None:
     (note,) = plan_of(config_of(layers=6, width=512, precision="fp16"), device="cpu").notes
     assert "fp16 needs a GPU" in note

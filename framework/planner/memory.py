@@ -94,9 +94,10 @@ class MemoryPlan:
 
     @property
     def missing_words(self) -> str:
-        """Such as `3.2 GiB too much on each device`; empty when it fits."""
-        places = ((-self.margin_bytes, "on each device"), (-self.host_margin_bytes, "in each rank's host memory"))
-        return " and ".join(f"{missing / _GIB:,.1f} GiB too much {place}" for missing, place in places if missing > 0)
+        """Such as `3.2 GiB too much for a rank`; empty when it fits."""
+        places = ((-self.margin_bytes, ""), (-self.host_margin_bytes, " of host memory"))
+        words = [f"{missing / _GIB:,.1f} GiB{place} too much" for missing, place in places if missing > 0]
+        return f"{' and '.join(words)} for a rank" if words else ""
 
     @property
     def fits(self) -> bool:

@@ -234,7 +234,7 @@ def _reason(ways: tuple[Way, ...], recommended: Way | None) -> str:
         nearest = min(ways, key=lambda way: way.best_memory.missing_bytes)
         return (
             f"nothing fits, not even with one sequence at a time: {nearest.words} comes nearest, "
-            f"{nearest.best_memory.missing_words}; take more devices, or a smaller model or context"
+            f"{nearest.best_memory.missing_words}; take more or larger devices, or a smaller model or context"
         )
     simpler = [way for way in ways if way.effort < recommended.effort and not way.micro_batch]
     slower = [way for way in ways if way.effort < recommended.effort and way.micro_batch]

@@ -54,9 +54,9 @@ def test_host_memory_that_is_missing_is_told_as_such() -> None:
     plan = make_plan(config, 4, 1, device_named("h200"))
     host_only = [way for way in plan.ways if way.best_memory.margin_bytes > 0 and not way.best_memory.fits]
     assert "ZeRO-3 + recompute + offload" in [way.words for way in host_only]
-    assert all("GiB too much in each rank's host memory" in way.best_memory.missing_words for way in host_only)
+    assert all("GiB of host memory too much for a rank" in way.best_memory.missing_words for way in host_only)
     assert plan.recommended is None
-    assert "too much in each rank's host memory" in plan.reason
+    assert "of host memory too much for a rank" in plan.reason
     assert "not even with one sequence" in plan.reason
 
 

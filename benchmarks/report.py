@@ -11,13 +11,12 @@ show all, in the order of the file. In README.md, the table of a question stands
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import RESULTS, is_answer, read_records
+from benchmarks.records import RESULTS, is_answer, key_of, read_records
 from framework.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -59,9 +58,7 @@ def load(results: Path) -> list[Record]:
 
 def newest(records: Iterable[Record]) -> list[Record]:
     """The last line of each question and setting."""
-    return list(
-        {(record["question"], json.dumps(record["setting"], sort_keys=True)): record for record in records}.values()
-    )
+    return list({key_of(record["question"], record["setting"]): record for record in records}.values())
 
 
 def _cell(record: Record) -> str:

@@ -83,6 +83,8 @@ def _efficiency(device: Device, options: PlanOptions) -> tuple[Calibration | Non
     lines = read_measured(options.calibrate, device, options.devices)
     calibration = fit(lines, device.efficiency())
     path = options.calibration or options.calibrate.with_suffix(".calibration.json")
+    if path.resolve() == options.calibrate.resolve():
+        raise ConfigError(f"--calibration {path} is the file of results", fix="name another file: it is written")
     write_durably(path, (json.dumps(calibration.as_dict(), indent=1) + "\n").encode())
     print(f"calibration written to {path}", file=sys.stderr)
     return calibration, calibration.efficiency

@@ -20,7 +20,6 @@ _AS_FAST = 0.05  # a simpler way that is so little slower is the better one: the
 _CHECKPOINT_BYTES = 12  # float32 weights and two moments (docs/decisions/0005)
 _RESTART_SECONDS = 120.0
 _LARGEST_MICRO_BATCH = 2**16
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -267,7 +266,7 @@ def _notes(config: Config, shape: ModelShape, ranks: int, device: Device) -> Ite
     if config.plugins:
         yield f"plugins ({', '.join(config.plugins)}) are left out: planned is pretraining of the model as it is"
     if config.engine.compile:
-        yield "engine.compile: what a compiled model keeps is estimated, not counted"
+        yield "engine.compile: what a compiled model keeps is estimated, not counted; ZeRO-3 is planned without it"
     if shape.dropout and config.model.dropout:
         yield "model.dropout: its masks are counted; on a CPU it also unfuses attention"
 

@@ -112,6 +112,9 @@ def test_calibration_is_written_and_read(
     )  # fmt: skip
     assert made["calibration"]["lines"] == 2
     assert made["calibration"]["largest_error"] < 0.2
+    assert run(monkeypatch, CONFIG, "--device", "cpu", "--calibrate", results, "--calibration", results) == 2
+    assert "is the file of results" in capsys.readouterr().err
+    assert len(results.read_text(encoding="utf-8").splitlines()) == 2
     read = answer(monkeypatch, capsys, CONFIG, "--device", "cpu", "--gpus-per-node", 1, "--calibration", fitted)
     assert read["speed"]["tokens_per_second"] == pytest.approx(made["speed"]["tokens_per_second"], rel=1e-3)
     assert read["speed"]["tokens_per_second"] != pytest.approx(before["speed"]["tokens_per_second"], rel=0.1)

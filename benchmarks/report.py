@@ -20,6 +20,7 @@ from benchmarks.records import RESULTS, is_answer, key_of, read_records
 from framework.errors import UserError
 
 ROOT = Path(__file__).parent.parent
+_TITLE = "# Results\n"
 _MARKED = re.compile(r"(<!-- benchmarks: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = Mapping[str, Any]
 Column = tuple[str, Callable[[Record], str]]
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="also write curves there")
     arguments = parser.parse_args()
     records = load(arguments.results)
-    (arguments.results / "README.md").write_text(page_of(records), encoding="utf-8")
+    write_page(records, arguments.results)
     from benchmarks.plots import draw_all
 
     for path in draw_all(newest(records), arguments.results):
@@ -42,6 +43,18 @@ def main() -> None:
         readme.write_text(with_tables(readme.read_text(encoding="utf-8"), records), encoding="utf-8")
     if arguments.tensorboard:
         print(f"{write_curves(records, arguments.tensorboard)} curves in {arguments.tensorboard}")
+
+
+def write_page(records: Sequence[Record], results: Path) -> None:
+    """Writes ``README.md`` of the folder of results.
+
+    Raises:
+        UserError: a README of something else is there.
+    """
+    page = results / "README.md"
+    if page.exists() and not page.read_text(encoding="utf-8").startswith(_TITLE):
+        raise UserError(f"{page} is no page of results", fix="give the results a folder of their own")
+    page.write_text(page_of(records), encoding="utf-8")
 
 
 def load(results: Path) -> list[Record]:
@@ -212,7 +225,7 @@ def _table_of(question: str, records: Sequence[Record]) -> str:
 
 def page_of(records: Sequence[Record]) -> str:
     """``benchmarks/results/README.md``."""
-    parts = ["# Results\n", "Made by `python -m benchmarks report`; the lines are in the `*.jsonl` beside this page.\n"]
+    parts = [_TITLE, "Made by `python -m benchmarks report`; the lines are in the `*.jsonl` beside this page.\n"]
     for question in TABLES:
         if any(record["question"] == question for record in records):
             parts += [f"## {question}\n", table_of(question, records)]

@@ -85,6 +85,8 @@ def _efficiency(device: Device, options: PlanOptions) -> tuple[Calibration | Non
     path = options.calibration or options.calibrate.with_suffix(".calibration.json")
     if path.resolve() == options.calibrate.resolve():
         raise ConfigError(f"--calibration {path} is the file of results", fix="name another file: it is written")
+    if path.exists() and not path.is_file():  # a folder; or /dev/stdout, in whose place a file would stand
+        raise ConfigError(f"--calibration {path} is no file", fix="name a file: it is written")
     write_durably(path, (json.dumps(calibration.as_dict(), indent=1) + "\n").encode())
     print(f"calibration written to {path}", file=sys.stderr)
     return calibration, calibration.efficiency

@@ -115,6 +115,8 @@ def test_calibration_is_written_and_read(
     assert run(monkeypatch, CONFIG, "--device", "cpu", "--calibrate", results, "--calibration", results) == 2
     assert "is the file of results" in capsys.readouterr().err
     assert len(results.read_text(encoding="utf-8").splitlines()) == 2
+    assert run(monkeypatch, CONFIG, "--device", "cpu", "--calibrate", results, "--calibration", tmp_path) == 2
+    assert "is no file. To fix it: name a file" in capsys.readouterr().err
     read = answer(monkeypatch, capsys, CONFIG, "--device", "cpu", "--gpus-per-node", 1, "--calibration", fitted)
     assert read["speed"]["tokens_per_second"] == pytest.approx(made["speed"]["tokens_per_second"], rel=1e-3)
     assert read["speed"]["tokens_per_second"] != pytest.approx(before["speed"]["tokens_per_second"], rel=0.1)

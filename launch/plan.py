@@ -160,8 +160,9 @@ class _Run:
 
 
 def _run(config: Config, plan: Plan, device: Device, options: PlanOptions) -> _Run:
-    steps = float(plan.speed.tokens_per_step * config.train.max_steps)
-    tokens = steps if options.tokens is None else options.tokens
+    # Of the config's own batch: where the ranks cannot share it, the step that is planned is a larger one.
+    budget = float(config.engine.global_batch_size * config.model.context_length * config.train.max_steps)
+    tokens = budget if options.tokens is None else options.tokens
     hours = plan.hours(tokens)
     price = device.price_per_hour if options.price_per_gpu_hour is None else options.price_per_gpu_hour
     gpu_hours = hours * (options.nodes if device.is_host else plan.ranks)

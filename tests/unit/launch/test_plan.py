@@ -86,6 +86,16 @@ def test_a_short_run_takes_some_time(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "1,000,000 tokens in 0.0001" in capsys.readouterr().out
 
 
+def test_the_budget_is_the_configs_own_where_ranks_cannot_share_its_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quickstart = ROOT / "configs" / "quickstart.yaml"
+    budgets = [
+        answer(monkeypatch, capsys, quickstart, "--gpus-per-node", ranks)["run"]["tokens"] for ranks in (1, 2, 8)
+    ]
+    assert budgets == [4500 * 4 * 192] * 3
+
+
 def test_the_way_of_the_config_is_told_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from typing import Any
 
 from benchmarks.command import zerostream
 from benchmarks.ratios import Ratio, paired_ratio, unpaired_ratio
-from benchmarks.records import add_output, new_record, publish, read_records
+from benchmarks.records import add_output, is_answer, new_record, publish, read_records
 from benchmarks.turns import interleave, zerostream_side
 from framework.errors import UserError
 
@@ -40,6 +41,8 @@ engine: {kind: deepspeed, zero_stage: 1, micro_batch_size: 4, global_batch_size:
 logging: {every_steps: 1000, tensorboard: false}
 """
 ROOT = Path(__file__).parent.parent
+SPEEDS = ("tokens_per_second", "megabytes_per_second")
+"""Names of what a line of results says of speed; the first that is there is compared."""
 SIGNALS = {"wall": "seconds", "processor": "cpu_seconds"}
 Turns = dict[str, list[dict[str, float]]]
 
@@ -60,7 +63,9 @@ def main() -> None:
     )
     add_output(parser)
     arguments = parser.parse_intermixed_args()  # overrides may stand behind options
-    if Path(arguments.a).is_file() and Path(arguments.b).is_file():
+    if not arguments.smallest_effect >= 0:
+        parser.error(f"--smallest-effect is {arguments.smallest_effect}, and must be 0 or more")
+    if _are_files(arguments):
         _compare_files(Path(arguments.a), Path(arguments.b), arguments.smallest_effect)
         return
     _stay_on_one_core()
@@ -79,6 +84,16 @@ def main() -> None:
     publish(record, arguments.append)
     shown = ", ".join(f"{name} {ratio}" for name, ratio in signals.items())
     print(f"{arguments.b} against {arguments.a}: {verdict} (speed by {deciding} time; {shown})", file=sys.stderr)
+
+
+def _are_files(arguments: argparse.Namespace) -> bool:
+    """Whether both sides are files of results, for which there is nothing else to say."""
+    files = [side for side in (arguments.a, arguments.b) if Path(side).is_file()]
+    if len(files) == 1:
+        raise UserError(f"{files[0]} is a file, and the other side is none", fix="name two of one kind")
+    if files and (arguments.overrides or arguments.append):
+        raise UserError("nothing is trained to compare two files", fix="leave overrides and --append out")
+    return bool(files)
 
 
 def _stay_on_one_core() -> None:
@@ -147,7 +162,8 @@ def _compare_files(a: Path, b: Path, smallest_effect: float) -> None:
     common = [key for key in lines[0] if key in lines[1]]
     if not common:
         raise UserError(
-            f"{a} and {b} have no line of the same setting with repeats", fix="compare two files of one question"
+            f"{a} and {b} have no line of the same setting with two repeats of a speed or more",
+            fix="compare two files of one question",
         )
     for key in common:
         ratio = unpaired_ratio(lines[1][key], lines[0][key])
@@ -155,14 +171,18 @@ def _compare_files(a: Path, b: Path, smallest_effect: float) -> None:
 
 
 def _repeats(records: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Tokens a second of each repeat, by question and setting; a later line replaces an earlier one."""
-    return {
-        f"{record['question']} {json.dumps(record['setting'], sort_keys=True)}": record["values"]["tokens_per_second"][
-            "of_each"
-        ]
-        for record in records
-        if "tokens_per_second" in record.get("values", {})
-    }
+    """The speed of each repeat, by question and setting; a later line replaces an earlier one. One alone has no spread."""
+    found = {}
+    for record in filter(is_answer, records):
+        speed = next((record["values"][name] for name in SPEEDS if name in record["values"]), None)
+        of_each = speed.get("of_each") if isinstance(speed, Mapping) else None
+        if isinstance(of_each, list) and len(of_each) > 1 and all(map(_is_speed, of_each)):
+            found[f"{record['question']} {json.dumps(record['setting'], sort_keys=True)}"] = of_each
+    return found
+
+
+def _is_speed(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
                 written.append(_draw_predictions(question, predicted, folder / f"{question}.png"))
             continue
         name, unit = _VALUES.get(question, ("tokens_per_second", "tokens/s"))
-        measured = [record for record in mine if name in record["values"]]
+        measured = [record for record in mine if _has_spread(record["values"].get(name))]
         if measured:
             written.append(_draw_bars(question, measured, name, unit, folder / f"{question}.png"))
     return written
@@ -92,6 +92,10 @@ def _draw_predictions(question: str, records: Sequence[Record], path: Path) -> P
         axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
     return path
+
+
+def _has_spread(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"median", "quartiles"} <= value.keys()
 
 
 def _number(value: Any) -> float:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from framework.errors import UserError
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -78,5 +80,31 @@ def key_of(question: str, setting: Mapping[str, Any]) -> str:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """All lines of a file of results."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """All lines of a file of results.
+
+    Raises:
+        UserError: it cannot be read, or has a line that is no JSON object; none is passed over, for some who read write anew.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}", fix="name a file of results") from None
+    return [_parsed(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise UserError(
+            f"{path}, line {number}: {line[:40]!r} is no result", fix="remove the line, or name another file"
+        )
+    return record
+
+
+def is_answer(record: Mapping[str, Any]) -> bool:
+    """Whether a line has the form of ``new_record``; other files hold other lines."""
+    parts = (record.get("setting"), record.get("values"))
+    return isinstance(record.get("question"), str) and all(isinstance(part, Mapping) for part in parts)

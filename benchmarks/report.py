@@ -11,15 +11,16 @@ show all, in the order of the file. In README.md, the table of a question stands
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.records import RESULTS, read_records
+from benchmarks.records import RESULTS, is_answer, key_of, read_records
+from framework.errors import UserError
 
 ROOT = Path(__file__).parent.parent
+_TITLE = "# Results\n"
 _MARKED = re.compile(r"(<!-- benchmarks: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = Mapping[str, Any]
 Column = tuple[str, Callable[[Record], str]]
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help="also write curves there")
     arguments = parser.parse_args()
     records = load(arguments.results)
-    (arguments.results / "README.md").write_text(page_of(records), encoding="utf-8")
+    write_page(records, arguments.results)
     from benchmarks.plots import draw_all
 
     for path in draw_all(newest(records), arguments.results):
@@ -44,17 +45,33 @@ def main() -> None:
         print(f"{write_curves(records, arguments.tensorboard)} curves in {arguments.tensorboard}")
 
 
+def write_page(records: Sequence[Record], results: Path) -> None:
+    """Writes ``README.md`` of the folder of results.
+
+    Raises:
+        UserError: a README of something else is there.
+    """
+    page = results / "README.md"
+    if page.exists() and not page.read_text(encoding="utf-8").startswith(_TITLE):
+        raise UserError(f"{page} is no page of results", fix="give the results a folder of their own")
+    page.write_text(page_of(records), encoding="utf-8")
+
+
 def load(results: Path) -> list[Record]:
-    """All lines that have a setting and values, in the order of files and lines."""
+    """All lines that have a setting and values, in the order of files and lines.
+
+    Raises:
+        UserError: no such folder, or a line in it that is no result.
+    """
+    if not results.is_dir():
+        raise UserError(f"--results {results} is no folder", fix="name the folder that the *.jsonl are in")
     lines = [line for path in sorted(results.glob("*.jsonl")) for line in read_records(path)]
-    return [line for line in lines if "setting" in line and "values" in line]
+    return [line for line in lines if is_answer(line)]
 
 
 def newest(records: Iterable[Record]) -> list[Record]:
     """The last line of each question and setting."""
-    return list(
-        {(record["question"], json.dumps(record["setting"], sort_keys=True)): record for record in records}.values()
-    )
+    return list({key_of(record["question"], record["setting"]): record for record in records}.values())
 
 
 def _cell(record: Record) -> str:
@@ -170,7 +187,21 @@ def _is_shown(record: Record) -> bool:
 
 
 def table_of(question: str, records: Sequence[Record]) -> str:
-    """A Markdown table, with the machine and the date below it; empty where nothing was measured."""
+    """A Markdown table, with the machine and the date below it; a word in its place where nothing was measured.
+
+    Raises:
+        UserError: a line lacks what the table shows.
+    """
+    try:
+        return _table_of(question, records)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"a line of {question} is not as that question writes it: {type(error).__name__} {error}",
+            fix="remove the line, or measure it again",
+        ) from None
+
+
+def _table_of(question: str, records: Sequence[Record]) -> str:
     mine = [record for record in newest(records) if record["question"] == question and _is_shown(record)]
     if not mine:
         return "Not measured yet.\n"
@@ -194,7 +225,7 @@ def table_of(question: str, records: Sequence[Record]) -> str:
 
 def page_of(records: Sequence[Record]) -> str:
     """``benchmarks/results/README.md``."""
-    parts = ["# Results\n", "Made by `python -m benchmarks report`; the lines are in the `*.jsonl` beside this page.\n"]
+    parts = [_TITLE, "Made by `python -m benchmarks report`; the lines are in the `*.jsonl` beside this page.\n"]
     for question in TABLES:
         if any(record["question"] == question for record in records):
             parts += [f"## {question}\n", table_of(question, records)]
@@ -221,6 +252,8 @@ def write_curves(records: Iterable[Record], folder: Path) -> int:
     """One curve for each value of each setting; the n-th measurement is step n. Returns how many there are."""
     from framework.metrics.tensorboard import TensorBoard
 
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--tensorboard {folder} is no folder", fix="name a folder; it is made where it is missing")
     folder.mkdir(parents=True, exist_ok=True)
     board, steps = TensorBoard(folder, resume_step=-1), dict[str, int]()
     for record in records:

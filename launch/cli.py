@@ -129,7 +129,7 @@ def plan(
         Path | None, typer.Option(help="YAML file of your own devices (docs/planning.md).", show_default=False)
     ] = None,
     tokens: Annotated[
-        float | None, typer.Option(help="Budget of the run, such as 20e9.", show_default="train.max_steps steps")
+        float | None, typer.Option(min=1, help="Budget of the run, such as 20e9.", show_default="train.max_steps steps")
     ] = None,
     price_per_gpu_hour: Annotated[
         float | None, typer.Option(min=0, help="Says what the run costs.", show_default=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from framework.config import Config
 from framework.durable import write_durably
+from framework.errors import ConfigError
 from framework.planner import (
     Calibration,
     Device,
@@ -52,6 +54,7 @@ def run_plan(config: Config, options: PlanOptions, *, as_json: bool) -> None:
     Raises:
         ConfigError: a device, a model or a file that is not there or not as it should be.
     """
+    _refuse_infinite(options)
     device = device_named(options.device, options.devices)
     calibration, efficiency = _efficiency(device, options)
     plan = make_plan(config, options.gpus_per_node, options.nodes, device, efficiency)
@@ -61,6 +64,18 @@ def run_plan(config: Config, options: PlanOptions, *, as_json: bool) -> None:
     _print(config, plan, device, options, calibration)
 
 
+def _refuse_infinite(options: PlanOptions) -> None:
+    numbers = {
+        "--tokens": options.tokens,
+        "--price-per-gpu-hour": options.price_per_gpu_hour,
+        "--mean-hours-between-failures": options.mean_hours_between_failures,
+        "--storage-gb-per-second": options.storage_gb_per_second,
+    }
+    for name, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            raise ConfigError(f"{name} is {value}", fix="write a finite number, or leave it out")
+
+
 def _efficiency(device: Device, options: PlanOptions) -> tuple[Calibration | None, Efficiency | None]:
     """Fitted and saved, or read, or neither."""
     if options.calibrate is None:
@@ -68,6 +83,10 @@ def _efficiency(device: Device, options: PlanOptions) -> tuple[Calibration | Non
     lines = read_measured(options.calibrate, device, options.devices)
     calibration = fit(lines, device.efficiency())
     path = options.calibration or options.calibrate.with_suffix(".calibration.json")
+    if path.resolve() == options.calibrate.resolve():
+        raise ConfigError(f"--calibration {path} is the file of results", fix="name another file: it is written")
+    if path.exists() and not path.is_file():  # a folder; or /dev/stdout, in whose place a file would stand
+        raise ConfigError(f"--calibration {path} is no file", fix="name a file: it is written")
     write_durably(path, (json.dumps(calibration.as_dict(), indent=1) + "\n").encode())
     print(f"calibration written to {path}", file=sys.stderr)
     return calibration, calibration.efficiency
@@ -89,7 +108,7 @@ def _as_object(
         "ways": [_way_object(way) for way in plan.ways],
         "recommended": None if plan.recommended is None else _way_object(plan.recommended),
         "reason": plan.reason,
-        "run": _run(config, plan, device, options),
+        "run": asdict(_run(config, plan, device, options)),
         "saving": asdict(_saving(plan, options)),
         "calibration": None if calibration is None else calibration.as_dict(),
         "notes": list(plan.notes),
@@ -116,6 +135,7 @@ def _memory_object(memory: MemoryPlan) -> dict[str, Any]:
         "host_bytes": memory.host_bytes,
         "model_state_bytes": memory.model_state_bytes,
         "margin_bytes": memory.margin_bytes,
+        "host_margin_bytes": memory.host_margin_bytes,
         "fits": memory.fits,
     }
 
@@ -131,17 +151,22 @@ def _speed_object(speed: SpeedPlan) -> dict[str, Any]:
     }
 
 
-def _run(config: Config, plan: Plan, device: Device, options: PlanOptions) -> dict[str, float | None]:
-    tokens = options.tokens or float(plan.speed.tokens_per_step * config.train.max_steps)
+@dataclass(frozen=True)
+class _Run:
+    tokens: float
+    hours: float
+    gpu_hours: float
+    cost: float | None
+
+
+def _run(config: Config, plan: Plan, device: Device, options: PlanOptions) -> _Run:
+    # Of the config's own batch: where the ranks cannot share it, the step that is planned is a larger one.
+    budget = float(config.engine.global_batch_size * config.model.context_length * config.train.max_steps)
+    tokens = budget if options.tokens is None else options.tokens
     hours = plan.hours(tokens)
     price = device.price_per_hour if options.price_per_gpu_hour is None else options.price_per_gpu_hour
     gpu_hours = hours * (options.nodes if device.is_host else plan.ranks)
-    return {
-        "tokens": tokens,
-        "hours": hours,
-        "gpu_hours": gpu_hours,
-        "cost": None if price is None else gpu_hours * price,
-    }
+    return _Run(tokens, hours, gpu_hours, None if price is None else gpu_hours * price)
 
 
 def _saving(plan: Plan, options: PlanOptions) -> Any:
@@ -175,14 +200,15 @@ def _memory_row(way: Way) -> tuple[Any, ...]:
 
 def _speed_row(way: Way) -> tuple[Any, ...]:
     if not way.micro_batch:
-        return (way.words, "does not fit", None, None, None, None, None)
+        why = "does not fit" if way.best_memory.margin_bytes < 0 else "host memory lacks"
+        return (way.words, why, None, None, None, None, None)
     speed = way.speed
     return (
         way.words,
         way.largest_micro_batch,
         way.micro_batch,
         _gib(way.best_memory.peak_bytes),
-        f"{speed.step_seconds:.3g}",
+        _three_digits(speed.step_seconds),
         f"{speed.tokens_per_second:,.0f}",
         f"{speed.model_flops_utilisation:.1%}",
     )
@@ -195,24 +221,22 @@ def _findings(
     best = plan.recommended
     peak = f"{memory.peak_bytes / _GIB:.1f} GiB at its peak ({memory.moment})"
     rate = f"{speed.tokens_per_second:,.0f} tokens/s, {speed.model_flops_utilisation:.1%} of the devices' FLOP/s"
-    room = (
-        f"{memory.margin_bytes / _GIB:.1f} GiB left"
-        if memory.fits
-        else f"{-memory.margin_bytes / _GIB:.1f} GiB too much"
-    )
+    room = f"{memory.margin_bytes / _GIB:.1f} GiB left" if memory.fits else memory.missing_words
     found: dict[str, Any] = {
-        "as configured": f"ZeRO-{memory.zero_stage}, micro-batch {memory.micro_batch_size}: {peak}, {room}; the largest "
+        "as configured": f"{memory.words}, micro-batch {memory.micro_batch_size}: {peak}, {room}; the largest "
         f"micro-batch that fits is {plan.largest_micro_batch}",
-        "step": f"{speed.step_seconds:.3g} s, {rate}: "
+        "step": f"{_three_digits(speed.step_seconds)} s, {rate}: "
         + ", ".join(f"{name} {part / speed.step_seconds:.0%}" for name, part in speed.parts.items() if part),
-        "run": f"{run['tokens']:,.0f} tokens in {run['hours']:,.1f} hours, {run['gpu_hours']:,.1f} device-hours"
-        + ("" if run["cost"] is None else f", {run['cost']:,.2f} at that price"),
+        "run": f"{run.tokens:,.0f} tokens in {_three_digits(run.hours)} hours, "
+        f"{_three_digits(run.gpu_hours)} device-hours"
+        + ("" if run.cost is None else f", {run.cost:,.2f} at that price"),
         "recommended": plan.reason if best is None else f"{best.words}, micro-batch {best.micro_batch}: {plan.reason}",
-        "checkpoint": f"{saving.checkpoint_bytes / 1e9:,.2f} GB, written in {saving.save_seconds:,.1f} s",
+        "checkpoint": f"{_three_digits(saving.checkpoint_bytes / 1e9)} GB, written in {_three_digits(saving.save_seconds)} s",
     }
     if saving.daly_seconds is not None:
+        daly, young = _three_digits(saving.daly_seconds / 60), _three_digits(saving.young_seconds / 60)
         found["save every"] = (
-            f"{saving.every_steps} steps, {saving.daly_seconds / 60:,.1f} min (Daly; Young {saving.young_seconds / 60:,.1f}): "
+            f"{saving.every_steps} steps, {daly} min (Daly; Young {young}): "
             f"{saving.useful_share:.1%} of the time is useful when something fails every "
             f"{saving.mean_failure_seconds / 3600:g} hours"
         )
@@ -225,6 +249,11 @@ def _findings(
     if plan.notes:
         found["note"] = "\n".join(plan.notes)
     return found
+
+
+def _three_digits(value: float) -> str:
+    """A few seconds and thousands of hours alike."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _gib(count: float) -> str:

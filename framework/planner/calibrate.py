@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +18,13 @@ from typing import Any
 from framework.config import Config, build_config
 from framework.errors import ConfigError, ZerostreamError
 from framework.planner.devices import Device, device_named
-from framework.planner.efficiency import Efficiency
+from framework.planner.efficiency import SHARES, Efficiency
+from framework.planner.shape import is_count, shape_of
 from framework.planner.speed import plan_speed
 
 _PULL = 0.02
-_SHARES = ("matrix", "memory", "link", "network", "overlap")
 _SCALES = ("half_width", "half_tokens", "launch_seconds")
-FITTED = (*_SHARES, *_SCALES)
+FITTED = (*SHARES, *_SCALES)
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def read_measured(path: Path, device: Device, devices: Path | None = None) -> li
     """The throughput lines of a file of results: JSON objects with ``config`` (of a run: sections), ``tokens_per_second``, and if
     they are there ``ranks``, ``nodes`` (else 1) and ``device``, a name of the table, without which it is ``device``. What
     ``python -m benchmarks throughput`` writes has the speed under ``values`` and the ranks in its environment. Other lines are
-    passed over.
+    passed over, and so are those that cannot be planned here.
 
     Raises:
         ConfigError: the file cannot be read, or holds none.
@@ -116,15 +117,21 @@ def read_measured(path: Path, device: Device, devices: Path | None = None) -> li
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", fix="name a file of benchmark results") from None
-    found = []
+    found, refused = [], []
     for number, raw in enumerate(text.splitlines(), start=1):
         try:
-            line = json.loads(raw)
+            measured = _measured_of(_mapping(json.loads(raw)), device, devices)
+        except ZerostreamError as error:
+            refused.append(f"line {number}: {error.cause}")
         except ValueError:
-            continue
-        measured = _measured_of(line, device, devices) if isinstance(line, dict) else None
-        if measured is not None:
-            found.append(replace(measured, name=measured.name or f"line {number}"))
+            pass  # a line that was cut short
+        else:
+            if measured is not None:
+                found.append(replace(measured, name=measured.name or f"line {number}"))
+    if not found and refused:
+        raise ConfigError(
+            f"{path} holds no line that can be planned: {refused[0]}", fix="correct it, or measure others"
+        )
     if not found:
         raise ConfigError(
             f"{path} holds no throughput lines (with config, ranks and tokens_per_second)",
@@ -134,28 +141,42 @@ def read_measured(path: Path, device: Device, devices: Path | None = None) -> li
 
 
 def _measured_of(line: Mapping[str, Any], device: Device, devices: Path | None) -> Measured | None:
-    rate, values = line.get("values", line).get("tokens_per_second"), line.get("config")
+    """Nothing where it is no throughput line.
+
+    Raises:
+        ConfigError: it is one, of a run that cannot be planned.
+    """
+    rate = _mapping(line.get("values", line)).get("tokens_per_second")
     if isinstance(rate, Mapping):
         rate = rate.get("median")
-    if not isinstance(rate, int | float) or not rate > 0 or not isinstance(values, Mapping):
+    if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < sys.float_info.max:
         return None
-    ranks = int(line.get("ranks", line.get("environment", {}).get("world_size", 1)))
-    nodes = int(line.get("nodes", 1))
-    try:
-        config = build_config(dict(values), origin="config")
-        named = line.get("device")
-        on = device_named(str(named), devices) if named and str(named).lower() != device.name else device
-    except ZerostreamError:
+    if not isinstance(line.get("config"), Mapping):
         return None
+    ranks = line.get("ranks", _mapping(line.get("environment")).get("world_size", 1))
+    nodes = line.get("nodes", 1)
+    if not (is_count(ranks) and is_count(nodes) and ranks % nodes == 0):
+        raise ConfigError(f"{ranks} ranks on {nodes} nodes", fix="write how many, as many on each node")
+    config = build_config(dict(line["config"]), origin="config")
+    shape_of(config)
+    named, seen = line.get("device"), _mapping(line.get("environment")).get("device")
+    if not named and seen is not None and (seen == "cpu") != device.is_host:
+        raise ConfigError(f"measured on {seen}, where {device.name} is planned", fix="name the device of the lines")
+    on = device_named(str(named), devices) if named and str(named).lower() != device.name else device
     return Measured(config, on, ranks // nodes, nodes, float(rate), str(line.get("name", "")))
 
 
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Itself, or an empty one in place of anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def _to_free(name: str, value: float) -> float:
-    if name in _SHARES:
+    if name in SHARES:
         value = min(max(value, 0.001), 0.999)
         return math.log(value / (1 - value))
     return math.log(max(value, 1e-6))
 
 
 def _from_free(name: str, value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if name in _SHARES else math.exp(value)
+    return 1 / (1 + math.exp(-value)) if name in SHARES else math.exp(value)

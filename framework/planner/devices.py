@@ -19,7 +19,7 @@ _TABLE = Path(__file__).with_name("devices.yaml")
 class PeakFlops(BaseModel):
     """FLOP/s for dense matrices; fp16 is as fast as bf16."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     bf16: PositiveFloat
     fp32: PositiveFloat
@@ -49,6 +49,8 @@ class Device(BaseModel):
     matrix_share: float | None = Field(default=None, gt=0, le=1)
     """Of its peak that wide matrix products reach, where that is known to differ from most."""
     is_host: bool = False
+    has_bf16: bool = True
+    """Older GPUs have fp16 alone."""
     price_per_hour: float | None = Field(default=None, ge=0)
     source: str = ""
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from framework.errors import ConfigError
+
+SHARES = ("matrix", "memory", "link", "network", "overlap")
+"""Those of an efficiency's numbers that are at most 1."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,17 @@ class Efficiency:
 
     @classmethod
     def load(cls, path: Path) -> Efficiency:
-        """What ``save`` wrote.
+        """What ``zerostream plan --calibrate`` wrote.
 
         Raises:
-            ConfigError: it cannot be read, or is no such file.
+            ConfigError: it cannot be read, is no such file, or has a number that no fit gives.
         """
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))["efficiency"]
-            return cls(**{field.name: float(values[field.name]) for field in fields(cls)})
+            table = json.loads(path.read_text(encoding="utf-8"))["efficiency"]
+            values = {field.name: float(table[field.name]) for field in fields(cls)}
+            for name, value in values.items():
+                _refuse_impossible(name, value)
+            return cls(**values)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"{path} is no calibration: {type(error).__name__}: {error}",
@@ -56,3 +63,10 @@ class Efficiency:
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
+
+
+def _refuse_impossible(name: str, value: float) -> None:
+    if name in SHARES and not 0 < value <= 1:
+        raise ValueError(f"{name} is {value:g}, and must be above 0 and at most 1")
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {value:g}, and must be 0 or more")

@@ -23,6 +23,7 @@ def useful_share(interval_seconds: float, save_seconds: float, restart_seconds: 
 
     t useful seconds take M e^(R/M) (e^((t + C)/M) - 1) of them (Daly 2006, his complete model of the run's time).
     """
-    mean = failure_seconds
-    taken = mean * math.exp(restart_seconds / mean) * math.expm1((interval_seconds + save_seconds) / mean)
-    return interval_seconds / taken
+    cycle = (interval_seconds + save_seconds) / failure_seconds
+    restart = restart_seconds / failure_seconds
+    # The inverse, with no exponent above 0: a save may take many times as long as nothing fails.
+    return interval_seconds / failure_seconds * math.exp(-restart - cycle) / -math.expm1(-cycle)

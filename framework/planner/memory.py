@@ -22,6 +22,7 @@ from framework.planner.shape import ModelShape, shape_of
 from framework.planner.states import Bytes, Part, States, add, states_of, zero_formula_bytes
 
 _FREE_SHARE = 0.04  # what torch's allocator cannot hand out, for fragments; on a host, what the system keeps for itself
+_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class MemoryPlan:
     and all is in ``parts``.
     """
 
+    engine: str
+    """`deepspeed`, or `reference`, which shares out nothing: its stage is 0."""
     zero_stage: int
     micro_batch_size: int
     activation_checkpointing: bool
@@ -51,6 +54,16 @@ class MemoryPlan:
     """Model states as the ZeRO formulas have them (``framework.planner.states``)."""
 
     @property
+    def words(self) -> str:
+        """The way of sharding, such as `ZeRO-2 + recompute`."""
+        words = [f"ZeRO-{self.zero_stage}" if self.engine == "deepspeed" else "reference engine"]
+        if self.activation_checkpointing:
+            words.append("recompute")
+        if self.offload != "none":
+            words.append("offload" if self.offload == "optimizer" else "offload all")
+        return " + ".join(words)
+
+    @property
     def peak_bytes(self) -> int:
         return sum(self.parts.values())
 
@@ -66,12 +79,29 @@ class MemoryPlan:
 
     @property
     def margin_bytes(self) -> int:
-        """What is left; below zero, what is missing."""
+        """What is left on the device; below zero, what is missing."""
         return self.usable_bytes - self.peak_bytes
 
     @property
+    def host_margin_bytes(self) -> int:
+        """The same, of the host memory that offload takes."""
+        return self.host_usable_bytes - self.host_bytes
+
+    @property
+    def missing_bytes(self) -> int:
+        """On the device and in host memory together; 0 when it fits."""
+        return max(0, -self.margin_bytes) + max(0, -self.host_margin_bytes)
+
+    @property
+    def missing_words(self) -> str:
+        """Such as `3.2 GiB too much for a rank`; empty when it fits."""
+        places = ((-self.margin_bytes, ""), (-self.host_margin_bytes, " of host memory"))
+        words = [f"{missing / _GIB:,.1f} GiB{place} too much" for missing, place in places if missing > 0]
+        return f"{' and '.join(words)} for a rank" if words else ""
+
+    @property
     def fits(self) -> bool:
-        return self.margin_bytes >= 0 and self.host_bytes <= self.host_usable_bytes
+        return not self.missing_bytes
 
 
 def plan_memory(
@@ -96,8 +126,10 @@ def plan_memory(
     if device.is_host:
         parts, host = add(parts, host), {}
     memory = device.rank_memory_bytes(ranks_per_node)
+    zero_stage = engine.zero_stage if engine.kind == "deepspeed" else 0
     return MemoryPlan(
-        zero_stage=engine.zero_stage,
+        engine=engine.kind,
+        zero_stage=zero_stage,
         micro_batch_size=engine.micro_batch_size,
         activation_checkpointing=engine.activation_checkpointing,
         offload=_offload_words(config),
@@ -108,7 +140,7 @@ def plan_memory(
         memory_bytes=int(memory),
         usable_bytes=int(memory * (1 - _FREE_SHARE)),
         host_usable_bytes=int(device.host_memory_bytes * (1 - _FREE_SHARE)),
-        zero_formula_bytes=zero_formula_bytes(shape.parameters, ranks, engine.zero_stage, engine.precision),
+        zero_formula_bytes=zero_formula_bytes(shape.parameters, ranks, zero_stage, engine.precision),
     )
 
 

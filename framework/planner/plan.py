@@ -20,7 +20,6 @@ _AS_FAST = 0.05  # a simpler way that is so little slower is the better one: the
 _CHECKPOINT_BYTES = 12  # float32 weights and two moments (docs/decisions/0005)
 _RESTART_SECONDS = 120.0
 _LARGEST_MICRO_BATCH = 2**16
-_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -33,24 +32,20 @@ class Way:
     micro_batch: int
     """The largest that fits and divides a rank's sequences of a step; 0 as above."""
     best_memory: MemoryPlan
-    """At ``micro_batch``, or at the config's where nothing fits."""
+    """At ``micro_batch``, or with one sequence where not even that fits."""
     speed: SpeedPlan
     """The same."""
 
     @property
     def words(self) -> str:
         """Such as `ZeRO-2 + recompute`."""
-        words = [f"ZeRO-{self.memory.zero_stage}"]
-        if self.memory.activation_checkpointing:
-            words.append("recompute")
-        if self.memory.offload != "none":
-            words.append("offload" if self.memory.offload == "optimizer" else "offload all")
-        return " + ".join(words)
+        return self.memory.words
 
     @property
     def effort(self) -> tuple[int, int, int]:
         """To prefer the simpler one of two that are as fast."""
-        return (len(self.memory.offload), int(self.memory.activation_checkpointing), self.memory.zero_stage)
+        offload = ("none", "optimizer", "optimizer, parameters").index(self.memory.offload)
+        return (offload, int(self.memory.activation_checkpointing), self.memory.zero_stage)
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ def make_plan(
         ways=ways,
         recommended=recommended,
         reason=_reason(ways, recommended),
-        notes=tuple(_notes(config, shape, planner.ranks)),
+        notes=tuple(_notes(config, shape, planner.ranks, device)),
     )
 
 
@@ -165,23 +160,28 @@ class _Planner:
         )
 
     def largest_micro_batch(self, engine: EngineConfig) -> int:
-        """By doubling and bisection: memory grows with the micro-batch."""
-        fits, too_large = 0, 1
-        while too_large <= _LARGEST_MICRO_BATCH and self.memory(_with_micro_batch(engine, too_large)).fits:
+        """By doubling and bisection: memory grows with the micro-batch, but for one fall. A micro-batch that is all of a rank's
+        step finds no gradients of another one, so that it may fit where smaller ones do not."""
+        whole = self.sequences_per_rank
+        fits, too_large = (whole, 2 * whole) if self._fits(engine, whole) else (0, 1)
+        while too_large <= _LARGEST_MICRO_BATCH and self._fits(engine, too_large):
             fits, too_large = too_large, 2 * too_large
         while too_large - fits > 1:
             middle = (fits + too_large) // 2
-            if self.memory(_with_micro_batch(engine, middle)).fits:
+            if self._fits(engine, middle):
                 fits = middle
             else:
                 too_large = middle
         return fits
 
+    def _fits(self, engine: EngineConfig, micro_batch_size: int) -> bool:
+        return self.memory(_with_micro_batch(engine, micro_batch_size)).fits
+
     def way(self, engine: EngineConfig) -> Way:
         largest = self.largest_micro_batch(engine)
         sizes = range(1, min(largest, self.sequences_per_rank) + 1)
         best = max((size for size in sizes if self.sequences_per_rank % size == 0), default=0)
-        at_best = _with_micro_batch(engine, best) if best else engine
+        at_best = _with_micro_batch(engine, max(best, 1))
         return Way(
             memory=self.memory(engine),
             largest_micro_batch=largest,
@@ -230,10 +230,10 @@ def _recommend(ways: tuple[Way, ...]) -> Way | None:
 
 def _reason(ways: tuple[Way, ...], recommended: Way | None) -> str:
     if recommended is None:
-        least = min(ways, key=lambda way: way.memory.peak_bytes)
+        nearest = min(ways, key=lambda way: way.best_memory.missing_bytes)
         return (
-            f"nothing fits: {least.words} needs least, {least.memory.peak_bytes / _GIB:.1f} GiB at the config's micro-batch, and "
-            f"{least.memory.usable_bytes / _GIB:.1f} GiB can be used; take more GPUs, or a smaller micro-batch or context"
+            f"nothing fits, not even with one sequence at a time: {nearest.words} comes nearest, "
+            f"{nearest.best_memory.missing_words}; take more or larger devices, or a smaller model or context"
         )
     simpler = [way for way in ways if way.effort < recommended.effort and not way.micro_batch]
     slower = [way for way in ways if way.effort < recommended.effort and way.micro_batch]
@@ -242,7 +242,7 @@ def _reason(ways: tuple[Way, ...], recommended: Way | None) -> str:
     if simpler:
         reasons.append(f"{_list([way.words for way in simpler])} {'does' if len(simpler) == 1 else 'do'} not fit")
     reasons += [
-        f"{way.words} is {recommended.speed.tokens_per_second / way.speed.tokens_per_second - 1:.0%} slower"
+        f"{way.words} is {1 - way.speed.tokens_per_second / recommended.speed.tokens_per_second:.0%} slower"
         for way in slower
     ]
     fastest = max(others, key=lambda way: way.speed.tokens_per_second, default=None)
@@ -254,15 +254,19 @@ def _reason(ways: tuple[Way, ...], recommended: Way | None) -> str:
     return "; ".join(reasons) or "it is the only one"
 
 
-def _notes(config: Config, shape: ModelShape, ranks: int) -> Iterator[str]:
+def _notes(config: Config, shape: ModelShape, ranks: int, device: Device) -> Iterator[str]:
     try:
         plan_batch(config, ranks)
     except BatchArithmeticError as error:
         yield f"train would refuse this start: {error}"
+    if device.is_host and config.engine.precision == "fp16":
+        yield "train would refuse this start: engine.precision fp16 needs a GPU. To fix it: set engine.precision=bf16 or fp32."
+    if config.engine.precision == "bf16" and not device.has_bf16:
+        yield f"{device.name} has no bf16, and takes much longer than planned here: set engine.precision=fp16"
     if config.plugins:
         yield f"plugins ({', '.join(config.plugins)}) are left out: planned is pretraining of the model as it is"
     if config.engine.compile:
-        yield "engine.compile: what a compiled model keeps is estimated, not counted"
+        yield "engine.compile: what a compiled model keeps is estimated, not counted; ZeRO-3 is planned without it"
     if shape.dropout and config.model.dropout:
         yield "model.dropout: its masks are counted; on a CPU it also unfuses attention"
 

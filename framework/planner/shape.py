@@ -208,9 +208,11 @@ def vocabulary_size(config: Config) -> int:
     """
     manifest = config.data.parts[0].shards_dir / "manifest.json"
     try:
-        return int(json.loads(manifest.read_text(encoding="utf-8"))["vocab_size"])
+        prepared = json.loads(manifest.read_text(encoding="utf-8"))["vocab_size"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not prepared yet; that a manifest is damaged, training says
+        prepared = None  # not prepared yet; that a manifest is damaged, training says
+    if is_count(prepared):
+        return int(prepared)
     tokenizer = config.tokenizer
     if tokenizer.vocab_size is not None:
         return tokenizer.vocab_size
@@ -227,4 +229,13 @@ def vocabulary_size(config: Config) -> int:
 
 def _integer(values: dict[str, Any], key: str, default: int) -> int:
     value = values.get(key)
-    return default if value is None else int(value)
+    if value is None:
+        return default
+    if not is_count(value):
+        raise ConfigError(f"model.overrides.{key} is {value!r}", fix="write a whole number above 0, or leave it out")
+    return int(value)
+
+
+def is_count(value: object) -> bool:
+    """Whether JSON or YAML gave a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -22,6 +22,7 @@ from framework.planner.devices import Device
 from framework.planner.efficiency import Efficiency
 from framework.planner.network import Network
 from framework.planner.shape import ModelShape, shape_of
+from framework.planner.states import BUCKET_ELEMENTS, is_stage_1_bf16
 
 _EAGER_PASSES, _COMPILED_PASSES = 150, 60
 """Elements read and written per token, block and unit of width outside matrix products, forward and backward: counted for GPT-2,
@@ -139,7 +140,7 @@ class _Step:
         return SpeedPlan(
             parts=parts,
             hidden_communication_seconds=min(overlapped, hideable),
-            sent_bytes=gathered * (self.ranks - 1) / self.ranks,
+            sent_bytes=self._network().sent_bytes(gathered),
             tokens_per_step=self.accumulation * engine.micro_batch_size * self.ranks * shape.context_length,
             flops_per_token=shape.training_flops_per_token,
             peak_flops_per_second=peak,
@@ -183,8 +184,8 @@ class _Step:
         share = count / self.ranks if sharded else count
         if not engine.offload.optimizer or self.device.is_host:
             return share * _OPTIMIZER_BYTES / self._memory_rate()
-        copied = share * (4 + 2)  # gradients there, rounded weights back
-        return share * _OPTIMIZER_BYTES / self.device.host_bytes_per_second + copied / self.device.host_bytes_per_second
+        copied = 4 + 2  # gradients there, rounded weights back
+        return share * (_OPTIMIZER_BYTES + copied) / self.device.host_bytes_per_second
 
     def _communication(self) -> tuple[float, float, float]:
         """Seconds that may overlap, seconds that cannot, and bytes gathered or scattered."""
@@ -193,12 +194,12 @@ class _Step:
         weights = low * shape.parameters
         stage = engine.zero_stage if engine.kind == "deepspeed" else 0
         micro_steps = self.accumulation
-        buckets = ceil(shape.parameters / 50_000_000)
+        buckets = ceil(shape.parameters / BUCKET_ELEMENTS)
         if stage == 0:
             size = weights if engine.kind == "deepspeed" else 4 * shape.parameters
             return 0.0, network.all_reduce_seconds(size), 2.0 * size
         update = network.gather_seconds(weights, 2)
-        if stage == 1 and low == 2:  # its own class: float32 gradients, all at the end
+        if is_stage_1_bf16(engine):
             size = 4 * shape.parameters
             return 0.0, network.all_reduce_seconds(size) + update, 2.0 * size + weights
         if stage < 3:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from framework.config import Config
+from framework.config.schema import EngineConfig
 from framework.planner.shape import ModelShape
 
 Part = Literal[
@@ -75,6 +76,12 @@ def add(*all_bytes: Mapping[Part, int]) -> Bytes:
     return total
 
 
+def is_stage_1_bf16(engine: EngineConfig) -> bool:
+    """Whether DeepSpeed takes its class for this case alone: whole gradients in float32, exchanged at the end."""
+    sharded = engine.kind == "deepspeed" and engine.zero_stage == 1
+    return sharded and engine.precision == "bf16" and not engine.offload.optimizer
+
+
 def states_of(config: Config, shape: ModelShape, ranks: int, *, on_host: bool) -> States:
     """Of one of ``ranks`` ranks. On a CPU a buffer takes only the memory that was written to."""
     engine = config.engine
@@ -83,7 +90,7 @@ def states_of(config: Config, shape: ModelShape, ranks: int, *, on_host: bool) -
     low = 4 if engine.precision == "fp32" else 2
     if engine.zero_stage == 0:
         return _stage_0(shape, low)
-    if engine.zero_stage == 1 and engine.precision == "bf16" and not engine.offload.optimizer:
+    if is_stage_1_bf16(engine):
         return _stage_1_bf16(shape, ranks)
     if engine.zero_stage < 3:
         return _stages_1_and_2(config, shape, ranks, low, on_host)

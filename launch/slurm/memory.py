@@ -37,7 +37,7 @@ def describe_memory(config: Config, job: Job) -> str:
     said = f"{needed:.2f} GiB at the peak of a rank, of {there:.1f} GiB that {of} has"
     if planned.fits:
         return said
-    return f"{_TOO_MUCH}{said}; `zerostream plan CONFIG --device {shlex.quote(name)}` shows what would"
+    return f"{_TOO_MUCH}{said}, {planned.missing_words}; `zerostream plan CONFIG --device {shlex.quote(name)}` shows what would"
 
 
 def _device_name(profile: Profile) -> str | None:

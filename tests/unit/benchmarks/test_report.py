@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from benchmarks.plots import draw_all
 from benchmarks.records import RESULTS, summary
-from benchmarks.report import TABLES, load, newest, page_of, table_of, with_tables, write_curves
+from benchmarks.report import TABLES, load, newest, page_of, table_of, with_tables, write_curves, write_page
+from framework.errors import UserError
 from tests.conftest import ROOT
 
 ENVIRONMENT = {
@@ -75,6 +76,35 @@ def test_a_curve_has_a_point_a_measurement(results: Path, tmp_path: Path) -> Non
     assert len(tags) == count
     points = board.Scalars("loader/tokens_per_second/reader=zerostream")
     assert [(point.step, point.value) for point in points] == [(0, 5e7), (1, 6e7)]
+
+
+def test_a_readme_of_something_else_stays(results: Path) -> None:
+    records = load(results)
+    for _ in range(2):  # its own page is made anew
+        write_page(records, results)
+    assert (results / "README.md").read_text() == page_of(records)
+    (results / "README.md").write_text("# My project\n")
+    with pytest.raises(UserError, match="is no page of results"):
+        write_page(records, results)
+    assert (results / "README.md").read_text() == "# My project\n"
+
+
+def test_a_folder_that_is_none_is_refused(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no folder"):
+        load(tmp_path / "nothing")
+    with pytest.raises(UserError, match="is no folder"):
+        write_curves(load(results), results / "loader.jsonl")
+
+
+def test_a_line_of_another_form_is_told_or_passed_over(tmp_path: Path) -> None:
+    odd = [{"question": "loader"}, {**line("ours", 1.0), "values": None}, {"setting": {}, "values": {}}]
+    number = {**line("ours", 1.0), "values": {"tokens_per_second": 5.0}}
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(each) + "\n" for each in [*odd, number]))
+    assert load(tmp_path) == [number]
+    assert "| ours | 5 |" in table_of("loader", [number])
+    assert draw_all([number], tmp_path) == []  # no quartiles to draw
+    with pytest.raises(UserError, match="a line of loader is not as that question writes it: KeyError 'reader'"):
+        table_of("loader", [{**number, "setting": {}}])
 
 
 def test_the_kept_results_can_be_shown() -> None:

@@ -70,6 +70,39 @@ def test_an_unknown_device_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "write --device h200" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "inf"])
+def test_a_budget_is_a_finite_number_of_tokens(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    assert run(monkeypatch, CONFIG, "--tokens", number) == 2
+
+
+@pytest.mark.parametrize("option", ["--price-per-gpu-hour", "--mean-hours-between-failures", "--storage-gb-per-second"])
+def test_infinity_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    assert run(monkeypatch, CONFIG, option, "inf") == 2
+    assert f"{option} is inf" in capsys.readouterr().err
+
+
+def test_a_short_run_takes_some_time(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, CONFIG, "--tokens", "1e6") == 0
+    assert "1,000,000 tokens in 0.0001" in capsys.readouterr().out
+
+
+def test_the_budget_is_the_configs_own_where_ranks_cannot_share_its_batch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quickstart = ROOT / "configs" / "quickstart.yaml"
+    budgets = [
+        answer(monkeypatch, capsys, quickstart, "--gpus-per-node", ranks)["run"]["tokens"] for ranks in (1, 2, 8)
+    ]
+    assert budgets == [4500 * 4 * 192] * 3
+
+
+def test_the_way_of_the_config_is_told_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, CONFIG, "engine.offload.optimizer=true", "engine.activation_checkpointing=true") == 0
+    assert "as configured  ZeRO-1 + recompute + offload, micro-batch 32" in capsys.readouterr().out
+
+
 def test_calibration_is_written_and_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -89,6 +122,11 @@ def test_calibration_is_written_and_read(
     )  # fmt: skip
     assert made["calibration"]["lines"] == 2
     assert made["calibration"]["largest_error"] < 0.2
+    assert run(monkeypatch, CONFIG, "--device", "cpu", "--calibrate", results, "--calibration", results) == 2
+    assert "is the file of results" in capsys.readouterr().err
+    assert len(results.read_text(encoding="utf-8").splitlines()) == 2
+    assert run(monkeypatch, CONFIG, "--device", "cpu", "--calibrate", results, "--calibration", tmp_path) == 2
+    assert "is no file. To fix it: name a file" in capsys.readouterr().err
     read = answer(monkeypatch, capsys, CONFIG, "--device", "cpu", "--gpus-per-node", 1, "--calibration", fitted)
     assert read["speed"]["tokens_per_second"] == pytest.approx(made["speed"]["tokens_per_second"], rel=1e-3)
     assert read["speed"]["tokens_per_second"] != pytest.approx(before["speed"]["tokens_per_second"], rel=0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,39 @@ class TestFiles:
         (found,) = read_measured(path, CPU)
         assert (found.ranks_per_node, found.nodes, found.tokens_per_second) == (2, 1, 1000.0)
 
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            {"ranks": 0}, {"ranks": -2}, {"ranks": "two"}, {"ranks": None}, {"ranks": 5, "nodes": 2}, {"nodes": 0},
+            {"nodes": 3}, {"environment": [1]}, {"values": [1]}, {"values": None}, {"tokens_per_second": math.inf},
+            {"tokens_per_second": math.nan}, {"tokens_per_second": -3}, {"tokens_per_second": True},
+            {"tokens_per_second": 10**400}, {"device": ["cpu"]},
+            {"config": values_of(256) | {"model": {"architecture": "bloom", "width": 64, "heads": 4}}},
+        ],
+    )  # fmt: skip
+    def test_an_odd_line_is_passed_over(self, tmp_path: Path, odd: dict[str, Any]) -> None:
+        path = tmp_path / "results.jsonl"
+        good = {"config": values_of(256), "device": "cpu", "tokens_per_second": 1000.0}
+        path.write_text(f"{json.dumps({**good, **odd})}\n{json.dumps(good)}\n[1]\n3\n", encoding="utf-8")
+        names = [line.name for line in read_measured(path, CPU)]
+        assert names == (["line 1", "line 2"] if "environment" in odd else ["line 2"])
+
+    @pytest.mark.parametrize(("seen", "planned"), [("cpu", "h100"), ("NVIDIA H100 80GB HBM3", "cpu")])
+    def test_what_a_cpu_did_says_nothing_of_a_gpu(self, tmp_path: Path, seen: str, planned: str) -> None:
+        path = tmp_path / "results.jsonl"
+        environment = {"device": seen, "world_size": 1}
+        path.write_text(json.dumps({"config": values_of(256), "environment": environment, "tokens_per_second": 5.0}))
+        with pytest.raises(ConfigError, match=f"line 1: measured on {seen}, where {planned} is planned"):
+            read_measured(path, device_named(planned))
+        (line,) = read_measured(path, device_named("cpu" if planned == "h100" else "h100"))
+        assert line.ranks_per_node == 1
+
+    def test_why_no_line_can_be_planned_is_told(self, tmp_path: Path) -> None:
+        path = tmp_path / "results.jsonl"
+        path.write_text(json.dumps({"config": values_of(256), "device": "h300", "tokens_per_second": 5.0}))
+        with pytest.raises(ConfigError, match="line 1: device 'h300' is not in the table"):
+            read_measured(path, CPU)
+
     def test_a_file_without_any_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "results.jsonl"
         path.write_text("{}\n", encoding="utf-8")
@@ -91,6 +125,17 @@ class TestFiles:
         loaded = Efficiency.load(path)
         for name, value in calibration.efficiency.as_dict().items():
             assert getattr(loaded, name) == pytest.approx(value, rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("matrix", -1.0), ("matrix", math.nan), ("link", 0.0), ("overlap", 9.0), ("half_width", -1e3),
+         ("launch_seconds", math.inf)],
+    )  # fmt: skip
+    def test_a_number_that_no_fit_gives_is_refused(self, tmp_path: Path, name: str, value: float) -> None:
+        path = tmp_path / "calibration.json"
+        path.write_text(json.dumps({"efficiency": {**Efficiency().as_dict(), name: value}}), encoding="utf-8")
+        with pytest.raises(ConfigError, match=f"{name} is "):
+            Efficiency.load(path)
 
     def test_another_file_is_no_calibration(self, tmp_path: Path) -> None:
         path = tmp_path / "calibration.json"

@@ -61,6 +61,7 @@ def test_an_unknown_device_is_refused_with_the_nearest() -> None:
         ("a: [", "cannot be read"),
         (MINE.replace("  base_bytes: 1.0e+9\n", ""), r"mine\.base_bytes"),
         (MINE.replace("96.0e+9", "-1.0"), r"mine\.memory_bytes"),
+        (MINE.replace("500.0e+12", ".inf"), r"mine\.peak_flops\.bf16"),
         (MINE + "  colour: red\n", r"mine\.colour"),
     ],
 )

@@ -73,13 +73,21 @@ def test_an_unknown_architecture_is_refused_with_the_nearest() -> None:
         shape_of(config_of({**MODELS[0], "architecture": "lama"}))
 
 
+@pytest.mark.parametrize("value", ["abc", 0, -5, 1.5, [1], True])
+def test_a_size_that_is_none_is_refused(value: Any) -> None:
+    model = {"architecture": "llama", "layers": 2, "width": 64, "heads": 4}
+    with pytest.raises(ConfigError, match=r"model\.overrides\.intermediate_size is "):
+        shape_of(config_of({**model, "overrides": {"intermediate_size": value}}))
+
+
 class TestVocabulary:
     def test_prepared_shards_know_it_best(self, tmp_path: Path) -> None:
         (tmp_path / "manifest.json").write_text(json.dumps({"vocab_size": 777}), encoding="utf-8")
         assert vocabulary_size(config_of(MODELS[0], data={"shards_dir": str(tmp_path)})) == 777
 
-    def test_a_damaged_manifest_is_no_reason_to_fail(self, tmp_path: Path) -> None:
-        (tmp_path / "manifest.json").write_text("{", encoding="utf-8")
+    @pytest.mark.parametrize("text", ["{", "[]", '{"vocab_size": -5}', '{"vocab_size": Infinity}'])
+    def test_a_damaged_manifest_is_no_reason_to_fail(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "manifest.json").write_text(text, encoding="utf-8")
         assert vocabulary_size(config_of(MODELS[0], data={"shards_dir": str(tmp_path)})) == 300
 
     def test_known_tokenizers_and_defaults(self) -> None:

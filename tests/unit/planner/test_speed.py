@@ -93,6 +93,13 @@ class TestSpeed:
         assert stage_0 == pytest.approx(2 * weights * 7 / 8, rel=0.01)
         assert stage_3 == pytest.approx(3 * steps * weights * 7 / 8, rel=0.01)
 
+    def test_only_bf16_without_offload_sends_stage_1s_gradients_in_float32(self) -> None:
+        weights = 2 * 355_921_920
+        in_bf16, in_fp16 = (plan_of(zero_stage=1, precision=precision).sent_bytes for precision in ("bf16", "fp16"))
+        offloaded = plan_of(zero_stage=1, offload={"optimizer": True, "parameters": False}).sent_bytes
+        assert in_bf16 == pytest.approx((2 * 2 + 1) * weights * 7 / 8, rel=0.01)
+        assert in_fp16 == offloaded == pytest.approx((2 + 1) * weights * 7 / 8, rel=0.01)
+
     def test_offload_costs_time(self) -> None:
         offload = {"optimizer": True, "parameters": False}
         assert plan_of(zero_stage=2, offload=offload).step_seconds > plan_of(zero_stage=2).step_seconds

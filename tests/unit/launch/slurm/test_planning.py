@@ -275,6 +275,7 @@ def test_what_does_not_fit_into_memory_is_told_at_the_submission(
     result = run_cli("submit", tiny_config, "--cluster", ask("memory: 100M").cluster, "run_dir=runs/a b")
     assert result.code == 0, result.err
     assert "warning  memory DOES NOT FIT" in result.out
+    assert "GiB too much for a rank" in result.out
     assert "zerostream status 'runs/a b'" in result.out
     assert "DOES NOT FIT" not in run_cli("submit", tiny_config, "--cluster", ask().cluster).out
 

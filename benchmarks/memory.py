@@ -146,7 +146,7 @@ def measure(config: Path, cell: Cell) -> int:
     """Trains it, and returns the largest resident memory of any rank, in bytes."""
     folder = config.with_name("run")
     run_dir = train(config, cell.overrides, folder, cell.ranks, environment=MALLOC_SETTINGS, timeout=_RUN_SECONDS)
-    return max(line["peak_memory_bytes"] for line in read_json_lines(run_dir.metrics))
+    return max(int(line["peak_memory_bytes"]) for line in read_json_lines(run_dir.metrics))
 
 
 def record_of(config: Path, cell: Cell, measured: Mapping[str, int]) -> dict[str, Any]:

@@ -17,7 +17,6 @@ the libraries, is measured with a model of a few thousand weights under the same
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import zerostream
-from benchmarks.records import add_output, key_of, new_record, publish, read_records
+from benchmarks.records import add_output, answers_to, key_of, new_record, publish, read_records, rewrite
 from benchmarks.training_runs import train
 from framework.config import load_config
 from framework.metrics.records import read_json_lines
@@ -122,7 +121,7 @@ def main() -> None:
     parser.add_argument("--replan", type=Path, metavar="FILE", help="plan the cells of this file anew, and run nothing")
     arguments = parser.parse_args()
     if arguments.report:
-        report(read_records(arguments.report))
+        report(answers_to(QUESTION, read_records(arguments.report), arguments.report))
         return
     if arguments.replan:
         replan(arguments.replan)
@@ -177,6 +176,8 @@ def report(lines: Sequence[Mapping[str, Any]]) -> None:
         )
     print_table(rows)
     errors = [abs(line["values"]["error"]) for line in planned]
+    if not errors:
+        return  # what libraries take alone has no plan
     print(
         f"\n{sum(error <= GOAL for error in errors)} of {len(errors)} cells within {GOAL:.0%}; median error "
         f"{100 * statistics.median(errors):.1f}%, largest {100 * max(errors):.1f}%"
@@ -186,13 +187,14 @@ def report(lines: Sequence[Mapping[str, Any]]) -> None:
 def replan(path: Path) -> None:
     """Rewrites the plans of a file's lines, with the planner as it is now."""
     lines = read_records(path)
-    measured = {key_of(QUESTION, line["setting"]): line["values"]["measured_peak_bytes"] for line in lines}
+    answers = answers_to(QUESTION, lines, path)
+    measured = {key_of(QUESTION, line["setting"]): line["values"]["measured_peak_bytes"] for line in answers}
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
         config = write_config(Path(folder))
-        for line in lines:
+        for line in answers:
             line["values"] = record_of(config, Cell(**line["setting"]), measured)["values"]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    report(lines)
+    rewrite(path, lines)
+    report(answers)
 
 
 def plan_cell(config: Path, cell: Cell, base_bytes: int, measured: int) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import zerostream
-from benchmarks.records import add_output, key_of, new_record, publish, read_records, summary
+from benchmarks.records import add_output, answers_to, key_of, new_record, publish, read_records, rewrite, summary
 from benchmarks.training_runs import train
 from framework.config import build_config, load_config
 from framework.metrics.records import read_json_lines
@@ -127,11 +127,12 @@ def measure(config: Path, cell: Cell) -> dict[str, Any]:
 def report(path: Path) -> None:
     """Fits, writes what is planned into each line, and prints it beside what was measured."""
     lines = read_records(path)
-    measured = [(Cell(**line["setting"]), _measured_of(line)) for line in lines]
+    answers = answers_to(QUESTION, lines, path)
+    measured = [(Cell(**line["setting"]), _measured_of(line)) for line in answers]
     calibration = fit([line for cell, line in measured if cell.calibrates], device_named("cpu").efficiency())
     rows: list[tuple[Any, ...]] = [("run", "measured tokens/s", "planned", "error", "")]
     errors = []
-    for record, (cell, line) in zip(lines, measured, strict=True):
+    for record, (cell, line) in zip(answers, measured, strict=True):
         planned = plan_speed(line.config, line.ranks_per_node, 1, line.device, calibration.efficiency).tokens_per_second
         error = planned / line.tokens_per_second - 1
         record["values"] |= {
@@ -143,7 +144,7 @@ def report(path: Path) -> None:
             errors.append(abs(error))
         seen = "calibrates" if cell.calibrates else ""
         rows.append((str(cell), f"{line.tokens_per_second:,.0f}", f"{planned:,.0f}", f"{100 * error:+.1f}%", seen))
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    rewrite(path, lines)
     print_table(rows)
     print(f"\nfitted: {json.dumps(calibration.as_dict()['efficiency'])}")
     if errors:

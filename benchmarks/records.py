@@ -108,3 +108,21 @@ def is_answer(record: Mapping[str, Any]) -> bool:
     """Whether a line has the form of ``new_record``; other files hold other lines."""
     parts = (record.get("setting"), record.get("values"))
     return isinstance(record.get("question"), str) and all(isinstance(part, Mapping) for part in parts)
+
+
+def answers_to(question: str, lines: Sequence[dict[str, Any]], origin: Path) -> list[dict[str, Any]]:
+    """Those lines of the file ``origin`` that answer one question.
+
+    Raises:
+        UserError: there is none.
+    """
+    answers = [line for line in lines if is_answer(line) and line["question"] == question]
+    if not answers:
+        fix = f"measure some: `python -m benchmarks {question} --append FILE`"
+        raise UserError(f"{origin} has no line of {question}", fix=fix)
+    return answers
+
+
+def rewrite(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Writes all lines of a file of results anew."""
+    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")

@@ -129,7 +129,8 @@ def _model_cell(record: Record) -> str:
     words = [setting["model"], f"ZeRO-{setting['zero_stage']}", f"{setting['ranks']} ranks"]
     words.append(setting.get("precision") or f"micro-batch {setting['micro_batch_size']}")
     words += ["recomputing"] * bool(setting.get("activation_checkpointing"))
-    return ", ".join(words + [f"offload {setting['offload']}"] * (setting.get("offload", "none") != "none"))
+    offload = setting.get("offload", "none")
+    return ", ".join(words if offload == "none" else [*words, f"offload {offload}"])
 
 
 _SPEED: Column = ("tokens/s", _median("tokens_per_second"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory
+from benchmarks import memory, planned_speed
 from benchmarks.records import RESULTS, key_of, read_records
 
 MEASURED = read_records(RESULTS / "memory_cpu.jsonl")
@@ -37,3 +37,13 @@ def test_a_line_says_what_it_was_planned_to_be(tmp_path: Path) -> None:
         again = memory.record_of(config, memory.Cell(**line["setting"]), PEAKS)
         assert again["values"] == line["values"]
         assert again["setting"] == line["setting"] == asdict(memory.Cell(**line["setting"]))
+
+
+def test_speeds_that_the_fit_has_not_seen_are_predicted_within_the_goal(tmp_path: Path) -> None:
+    lines = tmp_path / "planned_speed.jsonl"
+    lines.write_bytes((RESULTS / "planned_speed_cpu.jsonl").read_bytes())
+    planned_speed.report(lines)
+    unseen = [line["values"] for line in read_records(lines) if not line["values"]["calibrates"]]
+    assert len(unseen) >= 8
+    assert max(abs(values["error"]) for values in unseen) <= planned_speed.GOAL
+    assert lines.read_bytes() == (RESULTS / "planned_speed_cpu.jsonl").read_bytes()

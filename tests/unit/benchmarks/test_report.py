@@ -109,7 +109,7 @@ def test_a_line_of_another_form_is_told_or_passed_over(tmp_path: Path) -> None:
 
 def test_the_kept_results_can_be_shown() -> None:
     records = load(RESULTS)
-    assert {record["question"] for record in records} <= set(TABLES) | {"compare", "memory", "checkpoint", "published"}
+    assert {record["question"] for record in records} <= set(TABLES) | {"compare", "checkpoint", "published"}
     assert page_of(records) == (RESULTS / "README.md").read_text()
     readme = (ROOT / "README.md").read_text()
     assert with_tables(readme, records) == readme

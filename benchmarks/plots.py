@@ -87,7 +87,7 @@ def _draw_predictions(question: str, records: Sequence[Record], path: Path) -> P
     axes.set_xlabel(f"measured, {unit}")
     axes.set_ylabel("predicted")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{question.replace('_', ': ')}; grey: within {goal:.0%}", loc="left")
+    axes.set_title(f"{question.replace('_', ' ')}; grey: within {goal:.0%}", loc="left")
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)
     figure.savefig(path, dpi=120)

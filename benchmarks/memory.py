@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import zerostream
-from benchmarks.records import add_output, answers_to, key_of, new_record, publish, read_records, rewrite
-from benchmarks.training_runs import train
+from benchmarks.records import add_output, answers_to, kept_records, key_of, new_record, publish, read_records, rewrite
+from benchmarks.training_runs import resolved_config, train
 from framework.config import load_config
 from framework.metrics.records import read_json_lines
 from framework.planner import device_named, plan_memory
@@ -126,7 +126,7 @@ def main() -> None:
     if arguments.replan:
         replan(arguments.replan)
         return
-    kept = read_records(arguments.append) if arguments.append and arguments.append.exists() else []
+    kept = kept_records(arguments.append)
     measured = {key_of(QUESTION, line["setting"]): line["values"]["measured_peak_bytes"] for line in kept}
     ends = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory(prefix="memory-") as folder:
@@ -153,8 +153,7 @@ def record_of(config: Path, cell: Cell, measured: Mapping[str, int]) -> dict[str
     values: dict[str, Any] = {"measured_peak_bytes": measured[cell.key], "malloc": MALLOC_SETTINGS}
     if cell.model in _MODELS:
         values |= plan_cell(config, cell, measured[cell.base.key], measured[cell.key])
-    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
-    resolved = load_config(config, cell.overrides).model_dump(mode="json", exclude=left_out)
+    resolved = resolved_config(config, cell.overrides)
     return new_record(QUESTION, asdict(cell), values, ranks=cell.ranks, config=resolved, warmup=0, repeats=1)
 
 

@@ -24,9 +24,19 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.command import zerostream
-from benchmarks.records import add_output, answers_to, key_of, new_record, publish, read_records, rewrite, summary
-from benchmarks.training_runs import train
-from framework.config import build_config, load_config
+from benchmarks.records import (
+    add_output,
+    answers_to,
+    kept_records,
+    key_of,
+    new_record,
+    publish,
+    read_records,
+    rewrite,
+    summary,
+)
+from benchmarks.training_runs import resolved_config, train
+from framework.config import build_config
 from framework.metrics.records import read_json_lines
 from framework.planner import Measured, device_named, fit, plan_speed
 from launch.report import print_table
@@ -97,7 +107,7 @@ def main() -> None:
     if arguments.report:
         report(arguments.report)
         return
-    kept = read_records(arguments.append) if arguments.append and arguments.append.exists() else []
+    kept = kept_records(arguments.append)
     known = {key_of(QUESTION, line["setting"]) for line in kept}
     ends = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory(prefix="planned-speed-") as folder:
@@ -118,8 +128,7 @@ def measure(config: Path, cell: Cell) -> dict[str, Any]:
         "step_seconds": summary([step["step_seconds"] for step in steps]),
         "tokens_per_second": summary([step["tokens_per_second"] for step in steps]),
     }
-    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
-    resolved = load_config(config, cell.overrides).model_dump(mode="json", exclude=left_out)
+    resolved = resolved_config(config, cell.overrides)
     counts = {"ranks": cell.ranks, "warmup": WARMUP_STEPS, "repeats": len(steps)}
     return new_record(QUESTION, asdict(cell), values, config=resolved, **counts)
 

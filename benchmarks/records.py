@@ -92,6 +92,11 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     return [_parsed(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
+def kept_records(append: Path | None) -> list[dict[str, Any]]:
+    """What ``--append`` would add to: none where there is no such file yet."""
+    return read_records(append) if append is not None and append.exists() else []
+
+
 def _parsed(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         record = json.loads(line)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.records import add_output, new_record, publish, summary
-from benchmarks.training_runs import Cell, Outcome, config_of, prepare_corpus, run_cell
+from benchmarks.training_runs import Cell, Outcome, prepare_corpus, resolved_config, run_cell
 
 _GRID: dict[str, tuple[str, type]] = {
     "preset": ("preset", str),
@@ -67,7 +67,7 @@ def main() -> None:
                 steps=arguments.steps,
                 profiled_steps=arguments.profiled,
             )
-            publish(record_of(cell, config_of(cell, config), outcome, arguments), arguments.append)
+            publish(record_of(cell, resolved_config(config, cell.overrides()), outcome, arguments), arguments.append)
 
 
 def add_measured_steps(parser: argparse.ArgumentParser) -> None:

@@ -80,10 +80,10 @@ class Outcome:
     last_words: str = ""
 
 
-def config_of(cell: Cell, config: Path) -> dict[str, Any]:
-    """The cell's resolved config, in sections, without the folders of this machine."""
+def resolved_config(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    """In sections, as a line of results keeps it: without the folders of this machine."""
     left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
-    return load_config(config, cell.overrides()).model_dump(mode="json", exclude=left_out)
+    return load_config(config, overrides).model_dump(mode="json", exclude=left_out)
 
 
 def prepare_corpus(folder: Path) -> Path:

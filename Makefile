@@ -65,13 +65,17 @@ quickstart: venv  ## prepare the embedded corpus, train with ZeRO on 2 ranks, re
 	printf '\nThe run is in runs/quickstart. See its curves with:\n\n  %s\n' \
 		'$(BIN)/zerostream board runs/quickstart'
 
+# Exit code 5 says that PYTEST_ARGS chose none of a part's tests.
 .PHONY: test
-test: venv  ## run the tests; PYTEST_ARGS="-m 'not slow'" passes options on
-	@export $(ON_PATH)
-	# Each unit test needs one core, each of the others several: the first go beside each other, those one after the other.
-	# An exit code of 5 says that PYTEST_ARGS chose none of them.
-	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest --ignore tests/unit --ignore tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
+test: test-units test-ranks  ## run the tests; PYTEST_ARGS="-m 'not slow'" passes options on
+
+.PHONY: test-units
+test-units: venv  ## those that need one core each, beside each other
+	@$(ON_PATH) $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+.PHONY: test-ranks
+test-ranks: venv  ## those that start ranks, one after the other
+	@$(ON_PATH) $(BIN)/python -m pytest --ignore tests/unit --ignore tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 .PHONY: test-faults
 test-faults: venv  ## run the whole fault matrix into docs/reliability.md, and its mutation check (half an hour)

@@ -292,6 +292,11 @@ def _refuse_impossible(config: Config) -> None:
             "use engine.kind=deepspeed and engine.zero_stage 3, or turn offload off",
         ),
         (
+            config.optimizer.kind == "muon" and engine.offload.optimizer,
+            "optimizer.kind muon with engine.offload.optimizer true: its matrices are put together where the gradients are",
+            "set optimizer.kind=adamw, or turn offload off",
+        ),
+        (
             engine.global_batch_size % engine.micro_batch_size != 0,
             f"engine.global_batch_size {engine.global_batch_size} is no multiple of "
             f"engine.micro_batch_size {engine.micro_batch_size}",

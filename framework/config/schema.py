@@ -169,8 +169,10 @@ class DataConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101); no decay for biases, norms and other vectors."""
+    """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) or Muon; no decay for biases, norms and other vectors."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """`muon` (Jordan et al. 2024) orthogonalises the updates of the blocks' matrices; all else is AdamW's. Not with offload."""
     lr: PositiveFloat = 5e-4
     """Peak learning rate."""
     beta1: Probability = 0.9
@@ -183,6 +185,8 @@ class OptimizerConfig(Section):
     """Decoupled decay of matrices and embeddings."""
     clip_norm: NonNegativeFloat = 1.0
     """Largest global gradient norm; 0 turns clipping off."""
+    momentum: Probability = 0.95
+    """Of `muon`: decay of the running mean of gradients."""
 
 
 class ScheduleConfig(Section):

@@ -21,7 +21,7 @@ from framework.engine.deepspeed_config import deepspeed_config
 from framework.engine.engine import Engine, Held
 from framework.engine.world import World
 from framework.model.loss_model import LossModel
-from framework.optim.adamw import build_optimizer
+from framework.optim.build import build_optimizer
 
 # DeepSpeed calls collectives by names that torch has since given up; who trains can do nothing about it.
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
@@ -49,6 +49,7 @@ class DeepSpeedEngine(Engine):
             )
         self._norm_is_ours = config.engine.zero_stage == 0 and config.engine.precision == "fp32"
         self._stage_0_masters = _forget_dry_step(self._engine) if self._holds_plain_masters() else {}
+        self._place_matrices()
 
     @property
     def _stage(self) -> int:

@@ -30,9 +30,11 @@ from framework.data.stream import IGNORED_TARGET, Digest, MicroBatch, StepBatch
 from framework.engine.world import World
 from framework.failpoints import Place, corrupted, failpoint
 from framework.model.loss_model import LossModel
+from framework.optim.build import hidden_matrices, whole_shape
+from framework.optim.muon import ADAMW_MOMENTS, MUON_MOMENTS, Matrix, Muon, Piece
 
-WEIGHT, MOMENTS = "weight", ("exp_avg", "exp_avg_sq")
-"""Kinds of numbers that a checkpoint holds for each parameter: float32 weights, and AdamW's two moments."""
+WEIGHT = "weight"
+"""A kind of numbers that a checkpoint holds: float32 weights. The others are the optimizer's moments."""
 FORWARD, BACKWARD, OPTIMIZER = "step/forward", "step/backward", "step/optimizer"
 """How a profiler's trace calls the phases of a step. An annotation costs some microseconds, traced or not."""
 
@@ -129,6 +131,7 @@ class Engine(ABC):
     def __init__(self, world: World, model: LossModel) -> None:
         self.world = world
         self.model = model
+        self._muon_matrices: frozenset[str] = frozenset()
 
     def train_step(self, batch: StepBatch, lr: float) -> StepOutcome:
         """One optimizer step at learning rate ``lr``; left out on all ranks when a number is not finite on any."""
@@ -196,7 +199,7 @@ class Engine(ABC):
             yield Fragment(WEIGHT, held.name, held.start + first, held.weight[first:last])
             state = self._optimizer_state(held)
             if state is not None:
-                for kind in MOMENTS:
+                for kind in self._moments_of(held):
                     yield Fragment(kind, held.name, held.start + first, held.moment(state, kind)[first:last])
 
     def restore(self, reader: FragmentReader) -> None:
@@ -215,8 +218,8 @@ class Engine(ABC):
                 replicas = self.world.world_size if self._is_replicated(held) else 1
                 held.weight.copy_(reader.read(WEIGHT, held.name, held.start, count))
                 if reader.applied_steps:
-                    state = self._make_state(held.optimized, reader.applied_steps)
-                    for kind in MOMENTS:
+                    state = self._make_state(held, reader.applied_steps)
+                    for kind in self._moments_of(held):
                         held.moment(state, kind).copy_(reader.read(kind, held.name, held.start, count))
         self._set_loss_scale(reader.loss_scale)
         # What is built to be filled holds anything: not one element may be left.
@@ -230,7 +233,7 @@ class Engine(ABC):
 
     @property
     def applied_steps(self) -> int:
-        """Optimizer steps that changed the weights: AdamW's own count."""
+        """Optimizer steps that changed the weights: the optimizer's own count."""
         for held in self._held():
             state = self._optimizer_state(held)
             if state is not None:
@@ -249,7 +252,7 @@ class Engine(ABC):
             if held.optimized is None:
                 continue
             state = self._optimizer_state(held)
-            moments = [] if state is None else [held.moment(state, kind) for kind in MOMENTS]
+            moments = [held.moment(state, kind) for kind in self._moments_of(held)] if state else []
             total += sum(tensor.nbytes for tensor in (held.weight, *moments))
         return total
 
@@ -269,13 +272,37 @@ class Engine(ABC):
         state = self._torch_optimizer().state.get(held.optimized)
         return state or None
 
-    def _make_state(self, optimized: torch.Tensor, applied_steps: int) -> dict[str, torch.Tensor]:
-        states = self._torch_optimizer().state
+    def _make_state(self, held: Held, applied_steps: int) -> dict[str, torch.Tensor]:
+        states, optimized = self._torch_optimizer().state, held.optimized
+        assert optimized is not None
         if not states.get(optimized):
-            states[optimized] = {kind: torch.zeros_like(optimized) for kind in MOMENTS}
+            states[optimized] = {kind: torch.zeros_like(optimized) for kind in self._moments_of(held)}
         state: dict[str, torch.Tensor] = states[optimized]
         state["step"] = torch.tensor(float(applied_steps), device=optimized.device)
         return state
+
+    def _moments_of(self, held: Held) -> tuple[str, ...]:
+        """The kinds of numbers that the optimizer keeps of these elements."""
+        return MUON_MOMENTS if held.name in self._muon_matrices else ADAMW_MOMENTS
+
+    def _place_matrices(self) -> None:
+        """Tells a Muon where its matrices are, once the engine has cut them. Every engine's constructor ends with it."""
+        optimizer = self._torch_optimizer()
+        if not isinstance(optimizer, Muon):
+            return
+        held = {held.name: held for held in self._held()}
+        shapes = {name: whole_shape(parameter) for name, parameter in hidden_matrices(self.model).items()}
+        self._muon_matrices = frozenset(shapes)
+        cut = self.world.sum_integers(
+            [name in held and held[name].weight.numel() < shapes[name].numel() for name in shapes]
+        )
+        optimizer.place(
+            [
+                Matrix(shape, _piece(held.get(name)), bool(by))
+                for (name, shape), by in zip(shapes.items(), cut, strict=True)
+            ],
+            self.world.sum_in_place,
+        )
 
     @abstractmethod
     def _set_training(self, training: bool) -> None:
@@ -306,7 +333,7 @@ class Engine(ABC):
 
     @abstractmethod
     def _torch_optimizer(self) -> torch.optim.Optimizer:
-        """The AdamW that updates what ``_held`` yields."""
+        """The one that updates what ``_held`` yields."""
 
     @abstractmethod
     def _writable(self) -> AbstractContextManager[None]:
@@ -323,6 +350,12 @@ class Engine(ABC):
     def _scales_loss(self) -> bool:
         """Whether a gradient that is not finite only says that the loss scale was too large."""
         return False
+
+
+def _piece(held: Held | None) -> Piece | None:
+    if held is None or held.optimized is None:
+        return None
+    return Piece(held.optimized, held.offset, held.start, held.weight.numel())
 
 
 def _perhaps_corrupted(place: Place, loss_sum: torch.Tensor, step: int) -> torch.Tensor:

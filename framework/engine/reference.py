@@ -13,7 +13,7 @@ from framework.data.stream import MicroBatch
 from framework.engine.engine import Engine, Held
 from framework.engine.world import World
 from framework.model.loss_model import LossModel
-from framework.optim.adamw import build_optimizer
+from framework.optim.build import build_optimizer
 
 _COMPUTE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -30,6 +30,7 @@ class ReferenceEngine(Engine):
         self._compute_dtype = _COMPUTE_DTYPES[config.engine.precision]
         self._optimizer = build_optimizer(self.model, config.optimizer)
         self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self._place_matrices()
 
     def _set_training(self, training: bool) -> None:
         self.model.train(training)

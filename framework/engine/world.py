@@ -44,6 +44,10 @@ class World:
         dist.all_reduce(tensor)
         return [float(value) for value in tensor.tolist()]
 
+    def sum_in_place(self, tensor: torch.Tensor) -> None:
+        """Element-wise sums over ranks, in the tensor's own memory and precision."""
+        dist.all_reduce(tensor)
+
     def maxima(self, values: Sequence[float]) -> list[float]:
         """Element-wise largest values of any rank, in float64."""
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)

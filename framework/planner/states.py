@@ -86,12 +86,12 @@ def states_of(config: Config, shape: ModelShape, ranks: int, *, on_host: bool) -
     """Of one of ``ranks`` ranks. On a CPU a buffer takes only the memory that was written to."""
     engine = config.engine
     if engine.kind == "reference":
-        return _reference(shape, low=2 if engine.precision != "fp32" else 4)
+        return _reference(config, shape, low=2 if engine.precision != "fp32" else 4)
     low = 4 if engine.precision == "fp32" else 2
     if engine.zero_stage == 0:
-        return _stage_0(shape, low)
+        return _stage_0(config, shape, low)
     if is_stage_1_bf16(engine):
-        return _stage_1_bf16(shape, ranks)
+        return _stage_1_bf16(config, shape, ranks)
     if engine.zero_stage < 3:
         return _stages_1_and_2(config, shape, ranks, low, on_host)
     return _stage_3(config, shape, ranks, low, on_host)
@@ -113,11 +113,17 @@ def zero_formula_bytes(parameters: int, ranks: int, zero_stage: int, precision: 
     return int(4 * parameters + 16 * (share if zero_stage else parameters))
 
 
-def _reference(shape: ModelShape, low: int) -> States:
+def _moments(config: Config, shape: ModelShape, count: int) -> int:
+    """Bytes of what the optimizer keeps of ``count`` parameters: two numbers each, of Muon's matrices one."""
+    of_muon = shape.layers * sum(shape.layer_matrices) if config.optimizer.kind == "muon" else 0
+    return int(8 * count - 4 * count * of_muon / shape.parameters)
+
+
+def _reference(config: Config, shape: ModelShape, low: int) -> States:
     count = shape.parameters
     copies: Bytes = {"communication": low * count} if low < 4 else {}
     return States(
-        always={"parameters": 4 * count, "optimizer": 8 * count},
+        always={"parameters": 4 * count, "optimizer": _moments(config, shape, count)},
         before={"gradients": 4 * count},
         flowing={"gradients": 4 * count},
         exchanges=((1.0, {"gradients": 4 * count, "communication": 4 * count}),),
@@ -126,9 +132,9 @@ def _reference(shape: ModelShape, low: int) -> States:
     )
 
 
-def _stage_0(shape: ModelShape, low: int) -> States:
+def _stage_0(config: Config, shape: ModelShape, low: int) -> States:
     count = shape.parameters
-    always: Bytes = {"parameters": low * count, "optimizer": 8 * count}
+    always: Bytes = {"parameters": low * count, "optimizer": _moments(config, shape, count)}
     gradients: Bytes = {"gradients": low * count}
     stepping = gradients
     if low < 4:
@@ -143,11 +149,16 @@ def _stage_0(shape: ModelShape, low: int) -> States:
     )
 
 
-def _stage_1_bf16(shape: ModelShape, ranks: int) -> States:
+def _stage_1_bf16(config: Config, shape: ModelShape, ranks: int) -> States:
     count = shape.parameters
     share = -(-count // ranks)
     return States(
-        always={"parameters": 2 * count, "master": 4 * share, "optimizer": 8 * share, "gradients": 4 * count},
+        always={
+            "parameters": 2 * count,
+            "master": 4 * share,
+            "optimizer": _moments(config, shape, share),
+            "gradients": 4 * count,
+        },
         before={"gradients": 2 * count},
         flowing={"gradients": 2 * count},
         # Sums in fp32 are flattened into one copy, which is sent as another one, in bf16.
@@ -159,7 +170,7 @@ def _stage_1_bf16(shape: ModelShape, ranks: int) -> States:
 def _stages_1_and_2(config: Config, shape: ModelShape, ranks: int, low: int, on_host: bool) -> States:
     engine, count = config.engine, shape.parameters
     share = -(-count // ranks)
-    optimized: Bytes = {"master": 4 * share, "optimizer": 8 * share}
+    optimized: Bytes = {"master": 4 * share, "optimizer": _moments(config, shape, share)}
     partition: Bytes = {"gradients": 4 * share}
     always: Bytes = {"parameters": low * count}
     host: Bytes = {}
@@ -194,7 +205,7 @@ def _stage_3(config: Config, shape: ModelShape, ranks: int, low: int, on_host: b
     share = -(-count // ranks)
     bucket = low * (min(BUCKET_ELEMENTS, count) if on_host else BUCKET_ELEMENTS)
     weights: Bytes = {"parameters": low * share}
-    optimized: Bytes = {"master": 4 * share, "optimizer": 8 * share}
+    optimized: Bytes = {"master": 4 * share, "optimizer": _moments(config, shape, share)}
     gradients: Bytes = {"gradients": 4 * share}
     always: Bytes = {"communication": bucket}
     host: Bytes = {}

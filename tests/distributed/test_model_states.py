@@ -16,7 +16,8 @@ from tests.packages import install
 pytestmark = pytest.mark.distributed
 
 RANKS = 2
-CASES = [(stage, precision) for stage in range(4) for precision in ("fp32", "bf16")]
+CASES = [(stage, precision, "adamw") for stage in range(4) for precision in ("fp32", "bf16")]
+CASES += [(0, "bf16", "muon"), (1, "fp32", "muon"), (1, "bf16", "muon"), (3, "fp32", "muon")]
 _PLUGIN = '''
 import gc, json, os
 from pathlib import Path
@@ -64,10 +65,15 @@ plugin = Plugin(name="count_held", hooks=lambda config, options: [CountHook(conf
 '''
 
 
-def config_of(config: Path, stage: int, precision: str) -> list[str]:
+def config_of(config: Path, stage: int, precision: str, optimizer: str) -> list[str]:
     # Wide enough that ZeRO-3 shares nearly all of it out: it keeps what has fewer than 100,000 elements on every rank.
     sizes = ["model.width=512", "model.layers=2", "model.heads=4", "train.max_steps=2"]
-    return [str(config), *sizes, f"engine.zero_stage={stage}", f"engine.precision={precision}"]
+    engine = [f"engine.zero_stage={stage}", f"engine.precision={precision}"]
+    return [str(config), *sizes, *engine, f"optimizer.kind={optimizer}"]
+
+
+def name_of(stage: int, precision: str, optimizer: str) -> str:
+    return f"{stage}-{precision}-{optimizer}"
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +81,8 @@ def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder, site = tmp_path_factory.mktemp("states"), tmp_path_factory.mktemp("site")
     install(site, "count_held", "count_held_plugin:plugin", "count_held_plugin", _PLUGIN)
     jobs = {
-        f"{stage}-{precision}": [
-            *config_of(tiny_config, stage, precision),
-            f"run_dir={folder / f'{stage}-{precision}'}",
-            "plugins.count_held={}",
-        ]
-        for stage, precision in CASES
+        name_of(*case): [*config_of(tiny_config, *case), f"run_dir={folder / name_of(*case)}", "plugins.count_held={}"]
+        for case in CASES
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(site))
@@ -88,11 +90,13 @@ def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
         return start_ranks(RANKS, jobs, folder)
 
 
-@pytest.mark.parametrize(("stage", "precision"), CASES)
-def test_a_rank_holds_what_is_planned(stage: int, precision: str, runs: Runs, tiny_config: Path) -> None:
-    name = f"{stage}-{precision}"
+@pytest.mark.parametrize(("stage", "precision", "optimizer"), CASES)
+def test_a_rank_holds_what_is_planned(
+    stage: int, precision: str, optimizer: str, runs: Runs, tiny_config: Path
+) -> None:
+    name = name_of(stage, precision, optimizer)
     assert runs.outcomes[name]["exit_code"] == 0, runs.outcomes[name]["message"]
-    path, *overrides = config_of(tiny_config, stage, precision)
+    path, *overrides = config_of(tiny_config, stage, precision, optimizer)
     config: Config = load_config(Path(path), overrides)
     always = states_of(config, shape_of(config), RANKS, on_host=True).always
     planned = sum(count for part, count in always.items() if part != "communication")

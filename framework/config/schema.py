@@ -190,12 +190,17 @@ class OptimizerConfig(Section):
 
 
 class ScheduleConfig(Section):
-    """Learning rate as a pure function of the step: linear warm-up, then cosine to a floor."""
+    """Learning rate as a pure function of the step: linear warm-up, then down to a floor."""
+
+    kind: Literal["cosine", "trapezoid"] = "cosine"
+    """After the warm-up: `cosine` falls at once; `trapezoid` (WSD) keeps the peak, then falls in a straight line."""
 
     warmup_steps: NonNegativeInt = 100
     """Steps of linear warm-up from 0 to the peak."""
     final_lr_fraction: Fraction = 0.1
-    """Floor of the cosine, as a fraction of the peak."""
+    """Floor, reached at the last step, as a fraction of the peak."""
+    decay_fraction: Fraction = 0.2
+    """Of `trapezoid`: share of the steps after the warm-up in which the rate falls; 1 is one straight line."""
 
 
 class OffloadConfig(Section):
@@ -226,6 +231,12 @@ class EngineConfig(Section):
     """Recompute activations in the backward pass: less memory, about a third more compute."""
     offload: OffloadConfig = OffloadConfig()
     """What ZeRO keeps in host memory."""
+
+    def zero_stage_on(self, ranks: int) -> Literal[0, 1, 2, 3]:
+        """The stage that DeepSpeed is given. A single rank shares nothing: stage 0 then keeps the same float32 numbers, without
+        the copies into partitions that cost up to 6% of a step (docs/experiments.md)."""
+        has_nobody = ranks == 1 and self.precision == "fp32" and not self.offload.optimizer
+        return 0 if has_nobody and self.zero_stage < 3 else self.zero_stage
 
 
 class ProfileConfig(Section):

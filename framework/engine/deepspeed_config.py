@@ -13,12 +13,12 @@ _NEVER = 1_000_000_000
 
 def deepspeed_config(config: Config, plan: BatchPlan) -> dict[str, Any]:
     """The dictionary for ``deepspeed.initialize`` (documentation: deepspeed.ai/docs/config-json)."""
-    engine = config.engine
+    engine, stage = config.engine, config.engine.zero_stage_on(plan.ranks)
     return {
         "train_batch_size": plan.global_batch_size,
         "train_micro_batch_size_per_gpu": plan.micro_batch_size,
         "gradient_accumulation_steps": plan.accumulation_steps,
-        "gradient_clipping": config.optimizer.clip_norm,
+        "gradient_clipping": 0.0 if clips_outside(engine.precision, stage) else config.optimizer.clip_norm,
         "prescale_gradients": False,
         "gradient_predivide_factor": 1.0,
         "zero_allow_untested_optimizer": True,
@@ -34,8 +34,8 @@ def deepspeed_config(config: Config, plan: BatchPlan) -> dict[str, Any]:
             "min_loss_scale": 1,
         },
         # Without ZeRO, DeepSpeed accumulates in the model's own precision and refuses any other.
-        "data_types": {"grad_accum_dtype": engine.precision if engine.zero_stage == 0 else "fp32"},
-        "zero_optimization": _zero_config(config),
+        "data_types": {"grad_accum_dtype": engine.precision if stage == 0 else "fp32"},
+        "zero_optimization": _zero_config(config, stage),
         "wall_clock_breakdown": False,
         "memory_breakdown": False,
         "dump_state": False,
@@ -44,10 +44,15 @@ def deepspeed_config(config: Config, plan: BatchPlan) -> dict[str, Any]:
     }
 
 
-def _zero_config(config: Config) -> dict[str, Any]:
+def clips_outside(precision: str, stage: int) -> bool:
+    """Whether DeepSpeed wraps nothing around the optimizer, and tells no norm: the engine clips in its place."""
+    return stage == 0 and precision == "fp32"
+
+
+def _zero_config(config: Config, stage: int) -> dict[str, Any]:
     engine = config.engine
     zero: dict[str, Any] = {
-        "stage": engine.zero_stage,
+        "stage": stage,
         "contiguous_gradients": True,
         "overlap_comm": True,
         "reduce_scatter": True,
@@ -57,7 +62,7 @@ def _zero_config(config: Config) -> dict[str, Any]:
         "round_robin_gradients": False,
         "ignore_unused_parameters": False,
     }
-    if engine.zero_stage == 3:
+    if stage == 3:
         zero |= {
             "sub_group_size": _NEVER,
             "stage3_prefetch_bucket_size": _BUCKET_ELEMENTS,

@@ -17,7 +17,7 @@ from deepspeed.utils import logger as deepspeed_logger
 from framework.config.batch import BatchPlan
 from framework.config.schema import Config
 from framework.data.stream import MicroBatch
-from framework.engine.deepspeed_config import deepspeed_config
+from framework.engine.deepspeed_config import clips_outside, deepspeed_config
 from framework.engine.engine import Engine, Held
 from framework.engine.world import World
 from framework.model.loss_model import LossModel
@@ -47,7 +47,10 @@ class DeepSpeedEngine(Engine):
                 config=deepspeed_config(config, plan),
                 dist_init_required=False,
             )
-        self._norm_is_ours = config.engine.zero_stage == 0 and config.engine.precision == "fp32"
+        self._clips_itself = clips_outside(config.engine.precision, self._stage)
+        self._clip_norm = config.optimizer.clip_norm
+        if world.world_size == 1 and self._stage == 0:
+            self._engine.enable_backward_allreduce = False  # it would copy every gradient into a bucket and back
         self._stage_0_masters = _forget_dry_step(self._engine) if self._holds_plain_masters() else {}
         self._place_matrices()
 
@@ -75,7 +78,7 @@ class DeepSpeedEngine(Engine):
     def _step(self, lr: float) -> float:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        if self._norm_is_ours:
+        if self._clips_itself:
             return self._step_without_wrapper()
         self._engine.step()
         if self._engine.optimizer.overflow:
@@ -84,10 +87,15 @@ class DeepSpeedEngine(Engine):
         return math.nan if norm is None else float(norm)
 
     def _step_without_wrapper(self) -> float:
-        """Stage 0 in fp32 clips without saying what the norm was, and checks nothing."""
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients))
+        """Stage 0 in fp32 clips without saying what the norm was, and checks nothing: it is told not to clip."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        total = torch.nn.utils.get_total_norm(
+            [parameter.grad for parameter in parameters if parameter.grad is not None]
+        )
+        norm = float(total)
         if math.isfinite(norm):
+            if self._clip_norm > 0:
+                torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, total)
             self._engine.step()
         else:
             self._engine.zero_grad()
@@ -153,7 +161,7 @@ class DeepSpeedEngine(Engine):
 
     def _torch_optimizer(self) -> torch.optim.Optimizer:
         optimizer = self._engine.optimizer
-        return optimizer if isinstance(optimizer, torch.optim.Optimizer) and self._norm_is_ours else optimizer.optimizer
+        return optimizer if isinstance(optimizer, torch.optim.Optimizer) and self._clips_itself else optimizer.optimizer
 
     @contextmanager
     def _writable(self) -> Iterator[None]:

@@ -10,12 +10,17 @@ from framework.config.schema import OptimizerConfig, ScheduleConfig
 def learning_rate(step: int, optimizer: OptimizerConfig, schedule: ScheduleConfig, max_steps: int) -> float:
     """Rate of step ``step`` (the first is 1).
 
-    Linear from 0 to the peak in ``warmup_steps``, reached at step ``warmup_steps``; then the cosine of Loshchilov & Hutter
-    2017 (arXiv:1608.03983) down to ``final_lr_fraction`` of the peak, reached at step ``max_steps``.
+    Linear from 0 to the peak in ``warmup_steps``, reached at step ``warmup_steps``; then down to ``final_lr_fraction`` of the
+    peak, reached at step ``max_steps``: by the cosine of Loshchilov & Hutter 2017 (arXiv:1608.03983), or, after a time at the
+    peak, in a straight line (trapezoid; Hägele et al. 2024, arXiv:2405.18392).
     """
     peak = optimizer.lr
     if step <= schedule.warmup_steps:
         return peak * step / schedule.warmup_steps
     progress = min(1.0, (step - schedule.warmup_steps) / max(1, max_steps - schedule.warmup_steps))
     floor = peak * schedule.final_lr_fraction
-    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    if schedule.kind == "cosine":
+        return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
+    begins = 1.0 - schedule.decay_fraction
+    fallen = (progress - begins) / schedule.decay_fraction if progress > begins else 0.0
+    return peak - (peak - floor) * fallen

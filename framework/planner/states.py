@@ -4,7 +4,7 @@ Read in DeepSpeed 0.19 as ``framework.engine.deepspeed_config`` sets it up, and 
 n ranks, s = P / n. In bytes:
 
     stage        always                             gradients                          on their way to the other ranks
-    0, fp32      4P weights, 8P moments             4P                                 a flat copy
+    0, fp32      4P weights, 8P moments             4P                                 a flat copy, if there are any
     0, bf16      2P, 4P masters, 8P                 2P, and 4P in the step             a flat copy
     1, fp32      4P, 4s, 8s                         4P                                 two buckets, a flat copy of one
     1, bf16      2P, 4s, 8s, 4P fp32 gradients      2P                                 a flat copy, and one in bf16
@@ -88,8 +88,8 @@ def states_of(config: Config, shape: ModelShape, ranks: int, *, on_host: bool) -
     if engine.kind == "reference":
         return _reference(config, shape, low=2 if engine.precision != "fp32" else 4)
     low = 4 if engine.precision == "fp32" else 2
-    if engine.zero_stage == 0:
-        return _stage_0(config, shape, low)
+    if engine.zero_stage_on(ranks) == 0:
+        return _stage_0(config, shape, low, ranks)
     if is_stage_1_bf16(engine):
         return _stage_1_bf16(config, shape, ranks)
     if engine.zero_stage < 3:
@@ -132,7 +132,7 @@ def _reference(config: Config, shape: ModelShape, low: int) -> States:
     )
 
 
-def _stage_0(config: Config, shape: ModelShape, low: int) -> States:
+def _stage_0(config: Config, shape: ModelShape, low: int, ranks: int) -> States:
     count = shape.parameters
     always: Bytes = {"parameters": low * count, "optimizer": _moments(config, shape, count)}
     gradients: Bytes = {"gradients": low * count}
@@ -144,7 +144,7 @@ def _stage_0(config: Config, shape: ModelShape, low: int) -> States:
         always=always,
         before=gradients,
         flowing=gradients,
-        exchanges=((1.0, add(gradients, {"communication": low * count})),),
+        exchanges=((1.0, add(gradients, {"communication": low * count} if ranks > 1 else {})),),
         stepping=stepping,
     )
 

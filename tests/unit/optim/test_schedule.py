@@ -80,3 +80,20 @@ def test_it_never_rises_after_the_warmup_nor_falls_during_it(warmup: int, steps:
     rising, falling = values[:warmup], values[max(0, warmup - 1) :]
     assert rising == sorted(rising)
     assert falling == sorted(falling, reverse=True)
+
+
+def test_a_trapezoid_keeps_its_peak_and_falls_in_a_straight_line() -> None:
+    optimizer = OptimizerConfig(lr=1.0)
+    schedule = ScheduleConfig(kind="trapezoid", warmup_steps=10, final_lr_fraction=0.2, decay_fraction=0.25)
+    rates = [learning_rate(step, optimizer, schedule, 110) for step in range(1, 131)]
+    assert rates[:10] == pytest.approx([step / 10 for step in range(1, 11)])
+    assert rates[9:85] == [1.0] * 76
+    assert rates[84:110] == pytest.approx([1.0 - 0.8 * step / 25 for step in range(26)])
+    assert rates[110:] == pytest.approx([0.2] * 20)  # a run that goes on beyond its end
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_a_trapezoid_may_never_fall_or_fall_all_the_time(fraction: float) -> None:
+    schedule = ScheduleConfig(kind="trapezoid", warmup_steps=0, final_lr_fraction=0.0, decay_fraction=fraction)
+    rates = [learning_rate(step, OptimizerConfig(lr=1.0), schedule, 4) for step in range(1, 5)]
+    assert rates == pytest.approx([0.75, 0.5, 0.25, 0.0] if fraction else [1.0] * 4)

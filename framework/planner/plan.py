@@ -92,7 +92,9 @@ def make_plan(
     """
     shape = shape_of(config)
     planner = _Planner(config, shape, ranks_per_node, nodes, device, efficiency)
-    ways = tuple(planner.way(engine) for engine in _engines(config.engine, on_host=device.is_host))
+    # On a host there is nothing to offload to, and Muon does not (framework.config.load).
+    offloads = not device.is_host and config.optimizer.kind != "muon"
+    ways = tuple(planner.way(engine) for engine in _engines(config.engine, offloads_optimizer=offloads))
     recommended = _recommend(ways)
     return Plan(
         parameters=shape.parameters,
@@ -198,13 +200,13 @@ def _with_micro_batch(engine: EngineConfig, micro_batch_size: int) -> EngineConf
     return engine.model_copy(update={"micro_batch_size": micro_batch_size})
 
 
-def _engines(engine: EngineConfig, *, on_host: bool) -> Iterator[EngineConfig]:
-    """Every stage, without and with recomputed activations and offload; on a host there is nothing to offload to."""
+def _engines(engine: EngineConfig, *, offloads_optimizer: bool) -> Iterator[EngineConfig]:
+    """Every stage, without and with recomputed activations and, if it can be, offload."""
     for stage in range(4):
         offloads = [OffloadConfig()]
-        if stage and not on_host:
+        if stage and offloads_optimizer:
             offloads.append(OffloadConfig(optimizer=True))
-        if stage == 3 and not on_host:
+        if stage == 3 and offloads_optimizer:
             offloads.append(OffloadConfig(optimizer=True, parameters=True))
         for offload in offloads:
             for recomputes in (False, True):

@@ -91,14 +91,25 @@ class ModelShape:
         return self.key_value_heads * self.head_width
 
     @property
-    def layer_matrices(self) -> tuple[int, ...]:
-        """Elements of each weight matrix of one block."""
+    def layer_matrix_sizes(self) -> tuple[tuple[int, int], ...]:
+        """The two sides of each weight matrix of one block, whichever way round it is stored."""
         width, query, key_value = self.width, self.query_width, self.key_value_width
         if self.architecture in ("gpt2", "gpt_neox"):
-            attention: tuple[int, ...] = (width * (query + 2 * key_value), query * width)
+            attention: tuple[tuple[int, int], ...] = ((width, query + 2 * key_value), (query, width))
         else:
-            attention = (width * query, width * key_value, width * key_value, query * width)
-        return attention + (width * self.intermediate,) * (3 if self.is_gated else 2)
+            attention = ((width, query), (width, key_value), (width, key_value), (query, width))
+        return attention + ((width, self.intermediate),) * (3 if self.is_gated else 2)
+
+    @property
+    def layer_matrices(self) -> tuple[int, ...]:
+        """Elements of each weight matrix of one block."""
+        return tuple(rows * columns for rows, columns in self.layer_matrix_sizes)
+
+    @property
+    def orthogonalizing_flops(self) -> float:
+        """Of one step of Muon over all blocks, as ``framework.optim.muon`` multiplies on a GPU: five times three products."""
+        sides = [(float(min(size)), float(max(size))) for size in self.layer_matrix_sizes]
+        return self.layers * sum(5 * (4 * short**2 * long + 2 * short**3) for short, long in sides)
 
     @property
     def layer_vectors(self) -> int:

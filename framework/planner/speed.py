@@ -183,9 +183,18 @@ class _Step:
         sharded = engine.kind == "deepspeed" and engine.zero_stage > 0
         share = count / self.ranks if sharded else count
         if not engine.offload.optimizer or self.device.is_host:
-            return share * _OPTIMIZER_BYTES / self._memory_rate()
+            return share * _OPTIMIZER_BYTES / self._memory_rate() + self._muon_seconds()
         copied = 4 + 2  # gradients there, rounded weights back
         return share * (_OPTIMIZER_BYTES + copied) / self.device.host_bytes_per_second
+
+    def _muon_seconds(self) -> float:
+        """Each rank orthogonalises the matrices that it holds a piece of: with stage 3 and without ZeRO all of them."""
+        engine = self.config.engine
+        if self.config.optimizer.kind != "muon":
+            return 0.0
+        sharers = self.ranks if engine.kind == "deepspeed" and engine.zero_stage in (1, 2) else 1
+        rate = self.device.flops_per_second("fp32" if self.device.is_host else "bf16") / self.sharing
+        return self.shape.orthogonalizing_flops / sharers / (rate * self.reached.matrix)
 
     def _communication(self) -> tuple[float, float, float]:
         """Seconds that may overlap, seconds that cannot, and bytes gathered or scattered."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from framework.config import build_config
+from framework.config.schema import OptimizerConfig
 from framework.planner import Efficiency, SpeedPlan, device_named, plan_speed
 from framework.planner.network import Network
 
@@ -103,6 +104,17 @@ class TestSpeed:
     def test_offload_costs_time(self) -> None:
         offload = {"optimizer": True, "parameters": False}
         assert plan_of(zero_stage=2, offload=offload).step_seconds > plan_of(zero_stage=2).step_seconds
+
+    def test_muon_costs_the_products_of_its_five_steps_and_zero_1_shares_them_out(self) -> None:
+        def optimizer_seconds(kind: Literal["adamw", "muon"], ranks: int) -> float:
+            config = config_of(zero_stage=1).model_copy(update={"optimizer": OptimizerConfig(kind=kind)})
+            return plan_speed(config, ranks, 1, H100).parts["optimizer"]
+
+        more = {ranks: optimizer_seconds("muon", ranks) - optimizer_seconds("adamw", ranks) for ranks in (1, 8)}
+        square, long = 5 * 6 * 1024**3, 5 * (4 * 1024**2 * 4096 + 2 * 1024**3)
+        flops = 24 * (5 * (4 * 1024**2 * 3072 + 2 * 1024**3) + square + 2 * long)
+        assert more[1] == pytest.approx(flops / (H100.peak_flops.bf16 * H100.efficiency().matrix))
+        assert more[8] == pytest.approx(more[1] / 8)
 
     def test_ranks_of_one_host_share_its_rates(self) -> None:
         host = device_named("cpu")

@@ -66,15 +66,17 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, of the tokenizer's JSON with sorted keys: equal wherever and however it was stored."""
-        canonical = json.dumps(
-            json.loads(self._backend.to_str()), sort_keys=True, ensure_ascii=False, separators=(",", ":")
-        )
+        canonical = json.dumps(json.loads(self.to_json()), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
     def token_dtype(self) -> Literal["uint16", "uint32"]:
         """The smallest dtype that holds every id: that of the shards."""
         return "uint16" if self.vocab_size <= 2**16 else "uint32"
+
+    def to_json(self) -> str:
+        """The content of ``tokenizer.json``."""
+        return str(self._backend.to_str())
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; end-of-text is not added."""

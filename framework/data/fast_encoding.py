@@ -16,14 +16,13 @@ written by then may be wrong.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from framework.data.character_sorts import CharacterSorts, probe_vocabulary
+from framework.data.fast_library import UnfitError, compared_sorts, load_fast, print_sentence
 from framework.data.tokenizer import Tokenizer
 from framework.errors import TokenizerError
 
@@ -51,17 +50,13 @@ _ODD_TEXTS = (
 Ids = npt.NDArray[np.uint32]
 
 
-class _Unfit(Exception):
-    """Why gigatoken cannot be used, as the end of a sentence."""
-
-
 class DocumentEncoder:
     """Encodes batches of documents as ``Tokenizer.encode_with_ends`` does, the fast way where there is one."""
 
     def __init__(self, tokenizer: Tokenizer, say: Callable[[str], None] | None = None) -> None:
         """``say`` is told, in a sentence, why the fast way is not taken; it goes to standard error by default."""
         self._tokenizer = tokenizer
-        self._say = say or _print
+        self._say = say or print_sentence
         self._fast: _FastTokenizer | None = None
         self._has_begun = False
 
@@ -88,8 +83,8 @@ class DocumentEncoder:
         try:
             fast = _FastTokenizer(self._tokenizer)
             if not fast.agrees_on(_beginnings(texts, FIRST_SAMPLE_CHARACTERS)):
-                raise _Unfit("gigatoken gives other token ids for this text")
-        except _Unfit as reason:
+                raise UnfitError("gigatoken gives other token ids for this text")
+        except UnfitError as reason:
             self._say(f"tokenizing with Hugging Face's tokenizers: {reason}")
         else:
             self._fast = fast
@@ -118,13 +113,13 @@ class _FastTokenizer:
         """Loads it and compares the two on texts with corners.
 
         Raises:
-            _Unfit: it is not installed, cannot load this tokenizer, or differs.
+            UnfitError: it is not installed, cannot load this tokenizer, or differs.
         """
         self._tokenizer = tokenizer
         self._gigatoken = _load(tokenizer)
         self._sorts = compared_sorts()
-        if not (self._sorts.ascii_agrees and self.agrees_on(_ODD_TEXTS)):
-            raise _Unfit("gigatoken gives other token ids for a text made to try it")
+        if not self.agrees_on(_ODD_TEXTS):
+            raise UnfitError("gigatoken gives other token ids for a text made to try it")
 
     def agrees_on(self, texts: Sequence[str]) -> bool:
         """Whether both give the same ids for each."""
@@ -140,32 +135,12 @@ class _FastTokenizer:
         return np.array(self._tokenizer.encode(text), dtype=np.uint32)
 
 
-def compared_sorts() -> CharacterSorts:
-    """The sorts of characters that gigatoken and `tokenizers` agree on; gigatoken must be installed."""
-    import gigatoken
-    import tokenizers
-
-    vocabulary = probe_vocabulary()
-    fast, standard = gigatoken.Tokenizer.from_json(vocabulary), tokenizers.Tokenizer.from_str(vocabulary)
-    return CharacterSorts(
-        lambda texts: [fast.encode(text).tolist() for text in texts],
-        lambda texts: [each.ids for each in standard.encode_batch_fast(list(texts), add_special_tokens=False)],
-    )
-
-
 def _load(tokenizer: Tokenizer) -> gigatoken.Tokenizer:
-    try:
-        import gigatoken
-    except ImportError:
-        raise _Unfit("gigatoken, which is much faster, is not installed (pip install 'zerostream[fast]')") from None
     values = json.loads(tokenizer.to_json())
     if not _has_gpt2_form(values):
-        raise _Unfit("gigatoken is used for tokenizers of GPT-2's form only, and this one has another")
+        raise UnfitError("gigatoken is used for tokenizers of GPT-2's form only, and this one has another")
     values["added_tokens"] = []  # they never match inside text
-    try:
-        return gigatoken.Tokenizer.from_json(json.dumps(values, ensure_ascii=False))
-    except Exception as error:  # whatever it raises, there is another way
-        raise _Unfit(f"gigatoken cannot load this tokenizer: {error}") from error
+    return load_fast(json.dumps(values, ensure_ascii=False))
 
 
 def _has_gpt2_form(values: dict[str, Any]) -> bool:
@@ -193,7 +168,3 @@ def _beginnings(texts: Sequence[str], characters: int) -> list[str]:
         if characters <= 0:
             break
     return chosen
-
-
-def _print(sentence: str) -> None:
-    print(f"zerostream: {sentence}", file=sys.stderr, flush=True)

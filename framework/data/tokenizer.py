@@ -79,9 +79,18 @@ class Tokenizer:
         """The smallest dtype that holds every id: that of the shards."""
         return "uint16" if self.vocab_size <= 2**16 else "uint32"
 
-    def to_json(self) -> str:
-        """The content of ``tokenizer.json``."""
-        return str(self._backend.to_str())
+    def to_json(self, *, with_added_tokens: bool = True) -> str:
+        """The content of ``tokenizer.json``; without added tokens, of one that takes their text for text."""
+        return str((self._backend if with_added_tokens else self._without_added_tokens()).to_str())
+
+    def _without_added_tokens(self) -> tokenizers.Tokenizer:
+        from tokenizers import Tokenizer as Backend
+
+        bare = Backend(self._backend.model)
+        for part in ("normalizer", "pre_tokenizer"):
+            if getattr(self._backend, part) is not None:
+                setattr(bare, part, getattr(self._backend, part))
+        return bare
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; end-of-text is not added."""

@@ -122,7 +122,7 @@ lock:  ## renew requirements.lock from the ranges in pyproject.toml
 	scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT
 	'$(PYTHON)' -m venv "$$scratch/venv"
 	"$$scratch/venv/bin/python" -m pip --disable-pip-version-check install --quiet \
-		--upgrade setuptools 'torch==$(TORCH)' '.[lora,eval,dev]'
+		--upgrade setuptools 'torch==$(TORCH)' '.[lora,fast,eval,dev]'
 	sed -n '/^#/!q;p' $(LOCK) > "$$scratch/lock"
 	"$$scratch/venv/bin/python" -m pip --disable-pip-version-check freeze --all \
 		| grep -vE '^(pip|wheel|zerostream|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)(==| @)' \

@@ -22,11 +22,13 @@ _LONG = 10**7
 def zerostream(folder: Path) -> Encode:
     """What ``zerostream prepare`` calls."""
     from framework.config import build_config
+    from framework.data.fast_encoding import DocumentEncoder
     from framework.data.tokenizer import build_tokenizer
 
     values = {"tokenizer": {"kind": "pretrained", "path": str(folder / "tokenizer")}}
     tokenizer = build_tokenizer(build_config(values, origin="benchmark"), documents=())
-    return lambda texts: sum(len(ids) for ids in tokenizer.encode_documents(list(texts)))
+    encoder = DocumentEncoder(tokenizer)
+    return lambda texts: len(encoder.encode_with_ends(texts)[0]) - len(texts)
 
 
 def transformers_fast(folder: Path) -> Encode:

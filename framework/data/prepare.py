@@ -21,6 +21,7 @@ from framework.config.schema import Config
 from framework.data.beginning import begin_or_go_on
 from framework.data.corpus_writer import CorpusWriter
 from framework.data.documents import TextDocument, batches, read_ahead, read_documents
+from framework.data.fast_encoding import DocumentEncoder
 from framework.data.journal import Journal, Settings, settings_fingerprint, shard_settings
 from framework.data.manifest import ShardManifest
 from framework.data.merge import merge_parts
@@ -151,20 +152,21 @@ def _write_shards(
     writer = CorpusWriter(config, folder, journal, tokenizer.token_dtype)
     meter = ReadMeter()
     report = Reporter.of_text(progress, "shards", config)
+    encoder = DocumentEncoder(tokenizer)
     try:
         with closing(read_ahead(batches(read_documents(config, meter), meter))) as ready:
             for batch in ready:
-                _write_batch(writer.not_yet_written(batch.documents), tokenizer, writer)
+                _write_batch(writer.not_yet_written(batch.documents), encoder, writer)
                 report.count(batch.documents, batch.read_bytes)
         return writer.finish()
     finally:
         writer.abort()
 
 
-def _write_batch(documents: list[TextDocument], tokenizer: Tokenizer, writer: CorpusWriter) -> None:
+def _write_batch(documents: list[TextDocument], encoder: DocumentEncoder, writer: CorpusWriter) -> None:
     if not documents:
         return
-    tokens, lengths = tokenizer.encode_with_ends([document.text for document in documents])
+    tokens, lengths = encoder.encode_with_ends([document.text for document in documents])
     start = 0
     for document, length in zip(documents, lengths, strict=True):
         writer.add(document, tokens[start : start + length])

@@ -20,6 +20,7 @@ from framework.config.schema import Config
 from framework.data.corpus_writer import changed_text
 from framework.data.cut import Cut, PartNumber
 from framework.data.documents import Batch, SourceFingerprint, batches, read_ahead
+from framework.data.fast_encoding import DocumentEncoder
 from framework.data.journal import Settings, shard_settings
 from framework.data.manifest import ShardManifest
 from framework.data.part_beginning import PartBeginning
@@ -187,6 +188,7 @@ def _tokenize(
     changed = changed_text(f"{parts.log(part.number)} was written", parts.path)
     report = Reporter(progress, "part", file_bytes=reading.file_bytes)
     documents = token_count = text_bytes = 0
+    encoder = DocumentEncoder(tokenizer)
     log = PartLog(parts.log(part.number))
     with closing(log), closing(read_ahead(reading.batches())) as ready:
         for each in ready:
@@ -197,7 +199,7 @@ def _tokenize(
                     raise changed
                 token_count += len(stored.tokens)
             else:
-                tokens, lengths = tokenizer.encode_with_ends([document.text for document in batch])
+                tokens, lengths = encoder.encode_with_ends([document.text for document in batch])
                 log.append(each.piece, each.number, batch, tokens, lengths)
                 token_count += len(tokens)
             documents += len(batch)

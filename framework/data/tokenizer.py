@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from framework.config.schema import Config
+from framework.data.fast_learning import Merges, byte_symbols, learn_merges
+from framework.data.fast_library import UnfitError, is_installed, print_sentence
 from framework.durable import storage_errors, write_durably
 from framework.errors import TokenizerError
 
@@ -29,6 +31,9 @@ END_OF_TEXT = "<|endoftext|>"
 DEFAULT_VOCAB_SIZE = 4096
 TRAINING_TEXT_BYTES = 64 * 1024 * 1024
 """``train_bpe`` learns from so much of the first training text; more hardly moves the merges, and takes minutes."""
+
+MUCH_TEXT_CHARACTERS = 1024 * 1024
+"""From so much on, proving that a faster library learns the same takes less time than it saves."""
 
 TOKENIZER_FILE = "tokenizer.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
@@ -66,15 +71,26 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, of the tokenizer's JSON with sorted keys: equal wherever and however it was stored."""
-        canonical = json.dumps(
-            json.loads(self._backend.to_str()), sort_keys=True, ensure_ascii=False, separators=(",", ":")
-        )
+        canonical = json.dumps(json.loads(self.to_json()), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
     def token_dtype(self) -> Literal["uint16", "uint32"]:
         """The smallest dtype that holds every id: that of the shards."""
         return "uint16" if self.vocab_size <= 2**16 else "uint32"
+
+    def to_json(self, *, with_added_tokens: bool = True) -> str:
+        """The content of ``tokenizer.json``; without added tokens, of one that takes their text for text."""
+        return str((self._backend if with_added_tokens else self._without_added_tokens()).to_str())
+
+    def _without_added_tokens(self) -> tokenizers.Tokenizer:
+        from tokenizers import Tokenizer as Backend
+
+        bare = Backend(self._backend.model)
+        for part in ("normalizer", "pre_tokenizer"):
+            if getattr(self._backend, part) is not None:
+                setattr(bare, part, getattr(self._backend, part))
+        return bare
 
     def encode(self, text: str) -> list[int]:
         """Token ids of ``text``; end-of-text is not added."""
@@ -187,6 +203,19 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def _train_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
+    training: Iterable[str] = _first_bytes(documents, TRAINING_TEXT_BYTES)
+    if is_installed():  # else the text need not be held; that it is missing is said when tokenizing begins
+        training = texts = list(training)
+        if sum(map(len, texts)) > MUCH_TEXT_CHARACTERS:
+            try:
+                return _learned_fast(texts, vocab_size)
+            except UnfitError as reason:
+                print_sentence(f"learning the tokenizer with Hugging Face's tokenizers: {reason}")
+    return Tokenizer(_trained(training, vocab_size))
+
+
+def _trained(texts: Iterable[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """What `tokenizers` learns."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -197,7 +226,26 @@ def _train_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
         special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    backend.train_from_iterator(_first_bytes(documents, TRAINING_TEXT_BYTES), trainer=trainer)
+    backend.train_from_iterator(texts, trainer=trainer)
+    return backend
+
+
+def _learned_fast(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """The same, by another library.
+
+    Raises:
+        UnfitError: it cannot be used, or does not prove to be the same.
+    """
+    from tokenizers import AddedToken, models
+    from tokenizers import Tokenizer as Backend
+
+    def trainer(sample: Sequence[str]) -> Merges:
+        return [tuple(pair) for pair in json.loads(_trained(sample, vocab_size).to_str())["model"]["merges"]]
+
+    merges = learn_merges(texts, vocab_size, END_OF_TEXT, trainer)
+    tokens = dict.fromkeys([END_OF_TEXT, *sorted(byte_symbols()), *(left + right for left, right in merges)])
+    backend = _byte_level(Backend(models.BPE({token: index for index, token in enumerate(tokens)}, merges)))
+    backend.add_special_tokens([AddedToken(END_OF_TEXT, special=True, normalized=False)])
     return Tokenizer(backend)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from framework.config import Config, config_json_schema, load_config
@@ -65,6 +66,14 @@ def test_a_dry_run_over_shards_needs_no_torch(tiny_config: Path) -> None:
     loaded, printed = loaded_after(command("train", tiny_config, "--dry-run", "--json", "--nproc", "2"))
     assert loaded == []
     assert "training tokens in" in json.loads(printed)["text"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is refused where there is no GPU only")
+def test_what_starts_ranks_imports_torch_and_leaves_the_rest_to_them(tiny_config: Path) -> None:
+    """Ranks wait for it. A refusal is as far as it can go without starting any."""
+    code = command("train", tiny_config, "engine.precision=fp16").replace("not ended.code", "ended.code == 2")
+    names = ("torch", "transformers", "deepspeed", "datasets", "tensorboard", "sympy")
+    assert loaded_after(code, names)[0] == ["torch"]
 
 
 # --- Help ---

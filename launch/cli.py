@@ -103,7 +103,7 @@ def train(
             report["config"] = dump_config(loaded)
         print_report(report, as_json)
         return
-    from framework.engine.device import refuse_missing_device
+    from framework.metrics.device import refuse_missing_device
     from framework.train.preflight import check, refuse_live_copy, remove_outputs
     from launch.local import launch_ranks
 

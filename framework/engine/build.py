@@ -6,10 +6,10 @@ import torch
 
 from framework.config.batch import BatchPlan
 from framework.config.schema import Config
-from framework.engine.device import refuse_missing_device
 from framework.engine.engine import Engine
 from framework.engine.world import World
 from framework.errors import ConfigError
+from framework.metrics.device import refuse_missing_device
 from framework.model.loss_model import LossModel
 
 

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pydantic import BaseModel
-
 if TYPE_CHECKING:
     import torch
+    from pydantic import BaseModel
 
     from framework.config.schema import Config, DataConfig
 
@@ -80,8 +79,9 @@ class Plugin:
 
     name: str
     """Equal to the entry point's name; the section `plugins.<name>` of the config holds its options."""
-    options: type[BaseModel] | None = None
-    """Validates that section; without it, the section must be empty."""
+    options: type[BaseModel] | Callable[[], type[BaseModel]] | None = None
+    """Validates that section; without it, the section must be empty. A function that imports and returns the model spares
+    commands that read no config, `--help` first of all, the import of pydantic."""
     commands: Mapping[str, Callable[..., None]] = field(default_factory=dict)
     """Typer commands: annotated functions by command name."""
     sources: Mapping[str, Callable[[DataConfig, Path | None], Iterator[str]]] = field(default_factory=dict)
@@ -98,3 +98,7 @@ class Plugin:
     """Makes the hooks of a run from its config and the validated options."""
     metrics: Mapping[str, EvaluationMetric] = field(default_factory=dict)
     """Further numbers in eval.jsonl and TensorBoard."""
+
+    def options_model(self) -> type[BaseModel] | None:
+        """What `options` is, or returns."""
+        return self.options if self.options is None or isinstance(self.options, type) else self.options()

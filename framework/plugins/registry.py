@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ValidationError
-
-from framework.config.schema import Config
 from framework.errors import PluginError
 from framework.plugins.interface import Plugin
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from framework.config.schema import Config
 
 ENTRY_POINT_GROUP = "zerostream.plugins"
 
@@ -69,18 +71,21 @@ def _activate(name: str, options: dict[str, Any]) -> ActivePlugin:
             f"plugins.{name} is not installed (found: {found})",
             fix=f"write plugins.{near[0]}, if that is meant" if near else "install its package or remove the section",
         )
-    if plugin.options is None:
+    model = plugin.options_model()
+    if model is None:
         if options:
             raise PluginError(f"plugins.{name} takes no options, but has {', '.join(options)}", fix="remove them")
         return ActivePlugin(plugin, None)
+    from pydantic import ValidationError  # here: all commands look for plugins, and few read a config
+
     try:
-        return ActivePlugin(plugin, plugin.options.model_validate(options))
+        return ActivePlugin(plugin, model.model_validate(options))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(("plugins", name, *(str(part) for part in first["loc"])))
         raise PluginError(
             f"{key} is {first['input']!r}: {first['msg']}",
-            fix=_remedy(plugin.options, first["type"], key, first["loc"]),
+            fix=_remedy(model, first["type"], key, first["loc"]),
         ) from None
 
 
@@ -95,6 +100,8 @@ def _remedy(options: type[BaseModel], kind: str, key: str, location: Sequence[st
 
 def _keys_at(section: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """What may stand in the section that ``path`` leads to; nothing where that is no section."""
+    from pydantic import BaseModel
+
     for part in path:
         if str(part) not in section.model_fields:
             return []

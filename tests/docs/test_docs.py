@@ -140,9 +140,10 @@ def test_the_plugin_of_the_documentation_works(capsys: pytest.CaptureFixture[str
     )
     plugin = names["plugin"]
     assert isinstance(plugin, Plugin)
-    assert plugin.options is not None
+    model = plugin.options_model()
+    assert model is not None
     assert plugin.hooks is not None
-    [hook] = plugin.hooks(Config(), plugin.options.model_validate({"limit": 2.5}))
+    [hook] = plugin.hooks(Config(), model.model_validate({"limit": 2.5}))
     record = StepRecord(7, 64, 2.0, 1e-3, 1.0, 0.1, 640.0, 0.0, 1, "0" * 16)
     hook.on_start(0)
     hook.on_step(record)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from framework.config import Config
 from framework.plugins.interface import Plugin
 from framework.plugins.lora.commands import finetune, predict
-from framework.plugins.lora.options import LoraOptions
+
+if TYPE_CHECKING:
+    from framework.config import Config
+    from framework.plugins.lora.options import LoraOptions
+
+
+def _options_model() -> type[LoraOptions]:
+    from framework.plugins.lora.options import LoraOptions
+
+    return LoraOptions
 
 
 def make_recipe(config: Config, options: LoraOptions) -> Any:
@@ -32,7 +40,7 @@ def evaluate_labelled(run_dir: Path, file: Path) -> tuple[Mapping[str, Any], str
 
 plugin = Plugin(
     name="lora",
-    options=LoraOptions,
+    options=_options_model,
     commands={"finetune": finetune, "predict": predict},
     recipe=make_recipe,
     evaluate_labelled=evaluate_labelled,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from framework.config import Config, config_json_schema, load_config
@@ -15,14 +16,15 @@ from framework.config import Config, config_json_schema, load_config
 ROOT = Path(__file__).parents[3]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 HEAVY = ("torch", "transformers", "deepspeed", "datasets", "tensorboard")
+OF_CONFIGS = ("pydantic", "yaml", "framework.config")
 COMMANDS = ("prepare", "train", "generate", "evaluate", "export", "board", "plan", "schema")
 
 RunCli = Callable[..., Any]
 
 
-def loaded_after(code: str) -> tuple[list[str], str]:
-    """Which heavy packages a new interpreter has loaded after ``code``, and what it printed before that."""
-    code += f"\nimport sys\nprint([name for name in {HEAVY} if name in sys.modules])"
+def loaded_after(code: str, names: tuple[str, ...] = HEAVY) -> tuple[list[str], str]:
+    """Which of these a new interpreter has loaded after ``code``, and what it printed before that."""
+    code += f"\nimport sys\nprint([name for name in {names} if name in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     *printed, last = finished.stdout.splitlines()
     return yaml.safe_load(last), "\n".join(printed)
@@ -54,10 +56,24 @@ def test_help_and_schema_need_no_torch(arguments: list[str]) -> None:
     assert printed
 
 
+def test_help_needs_not_even_what_reads_configs() -> None:
+    loaded, printed = loaded_after(command("--help"), HEAVY + OF_CONFIGS)
+    assert loaded == []
+    assert "finetune" in printed  # the plugins' commands are there
+
+
 def test_a_dry_run_over_shards_needs_no_torch(tiny_config: Path) -> None:
     loaded, printed = loaded_after(command("train", tiny_config, "--dry-run", "--json", "--nproc", "2"))
     assert loaded == []
     assert "training tokens in" in json.loads(printed)["text"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 is refused where there is no GPU only")
+def test_what_starts_ranks_imports_torch_and_leaves_the_rest_to_them(tiny_config: Path) -> None:
+    """Ranks wait for it. A refusal is as far as it can go without starting any."""
+    code = command("train", tiny_config, "engine.precision=fp16").replace("not ended.code", "ended.code == 2")
+    names = ("torch", "transformers", "deepspeed", "datasets", "tensorboard", "sympy")
+    assert loaded_after(code, names)[0] == ["torch"]
 
 
 # --- Help ---

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from framework.config import build_config
 from framework.errors import PluginError, SourceError
@@ -136,6 +137,19 @@ def test_its_metric_stands_in_every_evaluation(trained: Path) -> None:
 
 
 # --- In this process ---
+
+
+def test_options_may_be_a_function_that_returns_their_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Limits(BaseModel):
+        limit: float = 1.0
+
+    found = {name: Plugin(name=name, options=options) for name, options in (("now", Limits), ("later", lambda: Limits))}
+    monkeypatch.setattr(registry, "installed_plugins", lambda: found)
+    for name in found:
+        [active] = active_plugins(build_config({"plugins": {name: {"limit": 2}}}, origin="test"))
+        assert active.options == Limits(limit=2.0)
+        with pytest.raises(PluginError, match=f"plugins.{name}.limit is 'much'"):
+            active_plugins(build_config({"plugins": {name: {"limit": "much"}}}, origin="test"))
 
 
 @pytest.fixture

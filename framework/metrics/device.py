@@ -1,4 +1,7 @@
-"""What this machine can compute on, known before any rank starts."""
+"""What this machine can compute on, known before any rank starts.
+
+Not in ``framework.engine``, whose import takes transformers in: ``zerostream train`` asks this, and its ranks wait for it.
+"""
 
 from __future__ import annotations
 

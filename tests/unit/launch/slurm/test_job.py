@@ -40,7 +40,9 @@ def test_the_history_orders_starts(tmp_path: Path) -> None:
     os.utime(job_dir.logs("9", 2), (0, 0))
     unheard = job_dir.logs("2", 0)  # it has not yet told that it began
     unheard.mkdir()
-    in_a_minute = time.time() + 60  # a file system's clock may tick behind time.time() by milliseconds; starts are seconds apart
+    in_a_minute = (
+        time.time() + 60
+    )  # a file system's clock may tick behind time.time() by milliseconds; starts are seconds apart
     os.utime(unheard, (in_a_minute, in_a_minute))
     (job_dir.all_logs / "9.out").write_text("")
     assert [path.name for path in job_dir.starts()] == ["9-0", "9-2", "9-10", "10-0", "1-0", "2-0"]

@@ -30,12 +30,14 @@ from framework.plugins.lora.splits import load_folds
 from framework.plugins.lora.tfidf import fit_tfidf
 from framework.run_dir import RunDir
 from tests.conftest import ROOT
-from tests.distributed.conftest import ENGINES, Runs, engine_overrides, start_ranks
+from tests.distributed.conftest import ENGINES, Runs, RunZerostream, StartRanks, engine_overrides
+from tests.starts import Zygote
 from tests.tiny_base import finetuning_config, make_base
 
 pytestmark = pytest.mark.distributed
 
 STEPS, STOP_AT = 6, 4
+ONE_FOLD = ["plugins.lora.data.folds=null", "plugins.lora.data.split=rows", "plugins.lora.data.train_rows=40"]
 VARIANTS = {
     "dora": ["plugins.lora.adapter.dora=true"],
     "rslora": ["plugins.lora.adapter.rslora=true", "plugins.lora.adapter.targets=[c_attn]"],
@@ -76,7 +78,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def started(prepared: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Runs]:
+def started(
+    prepared: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks
+) -> Callable[[int], Runs]:
     found: dict[int, Runs] = {}
 
     def start(ranks: int) -> Runs:
@@ -148,21 +152,25 @@ def test_zero_3_saves_adapters_whole_and_nothing_of_the_base(started: Callable[[
         assert tensor.abs().sum() > 0, name  # lora_B began at zero
 
 
-@pytest.mark.parametrize("name", ["zero3", "reference", "full"])
 def test_what_is_left_behind_gives_the_runs_own_answers_in_a_fresh_process(
-    name: str, prepared: tuple[Path, Path], started: Callable[[int], Runs]
+    prepared: tuple[Path, Path], started: Callable[[int], Runs]
 ) -> None:
-    run_dir = RunDir(started(2).path(name))
-    folder = write_outcome(run_dir)
-    predictions = json.loads((run_dir.path / "predictions.json").read_text())
-    texts, expected = short_rows(predictions)
-    found = torch.from_numpy(load_classifier(run_dir.path).probabilities(texts))
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    own: dict[str, torch.Tensor] = {}
+    texts: dict[str, list[str]] = {}
+    for name in ("zero3", "reference", "full"):
+        run_dir = RunDir(started(2).path(name))
+        folder = str(write_outcome(run_dir))
+        texts[folder], expected = short_rows(json.loads((run_dir.path / "predictions.json").read_text()))
+        own[folder] = torch.from_numpy(load_classifier(run_dir.path).probabilities(texts[folder]))
+        torch.testing.assert_close(own[folder], expected, rtol=0, atol=1e-4)
     others = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(prepared[0]), str(folder), json.dumps(texts)],
+        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(prepared[0]), json.dumps(texts)],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    torch.testing.assert_close(torch.tensor(json.loads(others.stdout)).double(), found, rtol=0, atol=1e-5)
+    found = json.loads(others.stdout)
+    assert found.keys() == own.keys()
+    for folder, probabilities in own.items():
+        torch.testing.assert_close(torch.tensor(found[folder]).double(), probabilities, rtol=0, atol=1e-5)
 
 
 def short_rows(predictions: dict[str, Any]) -> tuple[list[str], torch.Tensor]:
@@ -181,34 +189,27 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-base, folder, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+base, folders = sys.argv[1], json.loads(sys.argv[2])
 tokenizer = AutoTokenizer.from_pretrained(base)
 pad = tokenizer.eos_token_id
-if Path(folder).name == "adapter":
-    model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=4, pad_token_id=pad)
-    model = PeftModel.from_pretrained(model, folder)
-else:
-    model = AutoModelForSequenceClassification.from_pretrained(folder)
-model.eval()
-with torch.no_grad():
-    rows = [model(torch.tensor([[pad, *tokenizer(text).input_ids]])).logits.softmax(-1)[0].tolist() for text in texts]
-print(json.dumps(rows))
+found = {}
+for folder, texts in folders.items():
+    if Path(folder).name == "adapter":
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=4, pad_token_id=pad)
+        model = PeftModel.from_pretrained(model, folder)
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(folder)
+    model.eval()
+    rows = [torch.tensor([[pad, *tokenizer(text).input_ids]]) for text in texts]
+    with torch.no_grad():
+        found[folder] = [model(row).logits.softmax(-1)[0].tolist() for row in rows]
+print(json.dumps(found))
 """
 
 
-def zerostream(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [sys.executable, "-m", "launch.cli", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == expect, result.stderr[-3000:]
-    return result
-
-
-def test_finetune_scores_all_folds_beside_baselines(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+def test_finetune_scores_all_folds_beside_baselines(
+    prepared: tuple[Path, Path], tmp_path: Path, zerostream: RunZerostream
+) -> None:
     run_dir = tmp_path / "run"
     more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=3"]
     result = json.loads(zerostream("finetune", prepared[1], *more, "--nproc", 2, "--json").stdout)
@@ -252,7 +253,7 @@ def test_finetune_scores_all_folds_beside_baselines(prepared: tuple[Path, Path],
 
 
 def test_an_ensemble_answers_with_the_words_of_its_own_training_rows(
-    prepared: tuple[Path, Path], tmp_path: Path
+    prepared: tuple[Path, Path], tmp_path: Path, zerostream: RunZerostream
 ) -> None:
     run_dir = tmp_path / "run"
     more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=3", "plugins.lora.pooling=mean"]
@@ -291,19 +292,22 @@ def test_an_ensemble_answers_with_the_words_of_its_own_training_rows(
 
 
 def test_json_is_one_object_and_an_export_says_what_loads_it(
-    prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zerostream: RunZerostream
 ) -> None:
-    """transformers imports deepspeed when it saves a whole model, and that speaks on standard output."""
+    """transformers imports deepspeed when it saves a whole model, and that speaks on standard output; so nothing is forked."""
     for name in ("DS_ACCELERATOR", "DS_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
     run_dir = tmp_path / "run"
-    more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=1", "plugins.lora.method=full"]
-    assert json.loads(zerostream("finetune", prepared[1], *more, "--json").stdout)["status"] == "finished"
-    told = json.loads(zerostream("export", run_dir / "fold-1", tmp_path / "exported", "--json").stdout)
-    assert told["load"].startswith("AutoModelForSequenceClassification.from_pretrained(")
+    more = [f"run_dir={run_dir}", "engine.kind=reference", "train.max_steps=1", "plugins.lora.method=full", *ONE_FOLD]
+    finetuned = zerostream("finetune", prepared[1], *more, "--json", python=sys.executable)
+    assert json.loads(finetuned.stdout)["status"] == "finished"
+    exported = zerostream("export", run_dir / "fold-1", tmp_path / "exported", "--json", python=sys.executable)
+    assert json.loads(exported.stdout)["load"].startswith("AutoModelForSequenceClassification.from_pretrained(")
 
 
-def test_prompts_are_continued_by_an_adapter_and_by_its_export(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+def test_prompts_are_continued_by_an_adapter_and_by_its_export(
+    prepared: tuple[Path, Path], tmp_path: Path, zerostream: RunZerostream
+) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"ask": f"Tom has {n} hats.", "say": f" {n} hats!"}) + "\n" for n in range(40)))
     run_dir = tmp_path / "run"
@@ -340,7 +344,9 @@ print(tokenizer.decode(model(torch.tensor([ids])).logits[0, -1].argmax().item())
     assert told["stories"][0]["text"].startswith(first.stdout)
 
 
-def test_the_protocol_by_rows_announces_its_leak(prepared: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_protocol_by_rows_announces_its_leak(
+    prepared: tuple[Path, Path], tmp_path: Path, zerostream: RunZerostream
+) -> None:
     """configs/age_rows.yaml on a table as it describes it: 41 books in 3,269 rows. The training is kept tiny."""
     books = list(itertools.islice(generate_blurbs(41, seed=4), 41))
     table = tmp_path / "children_books.csv"
@@ -370,7 +376,7 @@ def test_the_protocol_by_rows_announces_its_leak(prepared: tuple[Path, Path], tm
 
 @pytest.mark.slow
 def test_a_signal_to_the_command_saves_and_the_rest_is_the_same_digits(
-    prepared: tuple[Path, Path], tmp_path: Path
+    prepared: tuple[Path, Path], tmp_path: Path, zerostream: RunZerostream, zygote: Zygote
 ) -> None:
     """The signal reaches `zerostream finetune` alone, as from a scheduler; with dropout on."""
     steps = 40
@@ -380,19 +386,19 @@ def test_a_signal_to_the_command_saves_and_the_rest_is_the_same_digits(
         "train.eval_every_steps=1000",
         "checkpoint.every_steps=1000",
     ]
-    more += ["plugins.lora.data.folds=null", "plugins.lora.data.split=rows", "plugins.lora.data.train_rows=40"]
+    more += ONE_FOLD
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     zerostream("finetune", prepared[1], *more, f"run_dir={whole}")
-    command = [sys.executable, "-m", "launch.cli", "finetune", str(prepared[1]), *more, f"run_dir={cut}"]
+    command = [zygote.python, "-m", "launch.cli", "finetune", str(prepared[1]), *more, f"run_dir={cut}"]
     metrics = cut / "fold-1" / "metrics.jsonl"
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while not (metrics.is_file() and metrics.stat().st_size) and process.poll() is None:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             process.send_signal(signal.SIGTERM)
-            _, told = process.communicate(timeout=120)
+            _, told = process.communicate(timeout=600)
         finally:
             process.kill()
     assert process.returncode == 75, told[-2000:]

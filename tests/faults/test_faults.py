@@ -10,7 +10,7 @@ import pytest
 from tests.faults.case import Workshop
 from tests.faults.scenario import Scenario, Verdict
 from tests.faults.scenarios import all_scenarios
-from tests.faults.starts import Zygote
+from tests.starts import Zygote
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

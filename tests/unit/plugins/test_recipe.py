@@ -21,6 +21,7 @@ from framework.plugins.registry import installed_plugins
 from framework.train import preflight
 from framework.train.preflight import Preflight
 from tests.packages import install, run_python, run_zerostream
+from tests.starts import Zygote
 
 EXAMPLE = Path(__file__).with_name("example_recipe.py")
 STEPS = 6
@@ -55,11 +56,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def train(folder: Path) -> Run:
+def train(folder: Path, zygote: Zygote) -> Run:
     """One rank: ``framework.train.session.train``, without an agent around it."""
 
     def run(*overrides: str) -> subprocess.CompletedProcess[str]:
-        return run_python(folder, folder / "site", "-m", "framework.train", "denoise.yaml", *overrides)
+        return run_python(
+            folder, folder / "site", "-m", "framework.train", "denoise.yaml", *overrides, python=zygote.python
+        )
 
     return run
 

@@ -8,6 +8,7 @@ It stands for the process that was asked for in all that another one can see: it
 open files, and ends as it ended. When it is killed, so is what it stands for.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import socket
 import sys
 
 FORKED = ("launch.cli", "framework.train", "torch.distributed.run", "benchmarks")
+PR_SET_PDEATHSIG = 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -31,6 +33,8 @@ def main(name: str, words: list[str]) -> int:
 
     for number in SIGNALS:
         signal.signal(number, hand_on)
+    if words[1] == "framework.train":  # a rank hears of the death of its agent, which is this process's parent
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     request = {
         "module": words[1],
         "arguments": words[2:],

@@ -17,6 +17,9 @@ from tests.starts import Zygote
 
 ENGINES = ("reference", "zero0", "zero1", "zero2", "zero3")
 PRECISIONS = ("fp32", "bf16")
+# Of a Python.
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+TORCHRUN += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", "-m", "framework.train"]
 
 
 @dataclass(frozen=True)

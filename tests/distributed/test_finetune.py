@@ -38,24 +38,26 @@ VARIANTS = {
 }
 
 
-def jobs(config: Path, folder: Path) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for engine in ENGINES:
-        common = [str(config), *engine_overrides(engine)]
-        found[engine] = [*common, f"run_dir={folder / engine}", "model.dropout=0.0"]
-        cut = [*common, f"run_dir={folder / f'cut-{engine}'}"]
-        found[f"whole-{engine}"] = [*common, f"run_dir={folder / f'whole-{engine}'}"]
-        found[f"cut-{engine}-stopped"] = [*cut, f"train.stop_at_step={STOP_AT}"]
-        found[f"cut-{engine}"] = cut
+def jobs(config: Path, folder: Path, ranks: int) -> dict[str, list[str]]:
+    """What both compare with the oracle, which is one rank's; stopping and moving are for two ranks."""
+
+    def job(name: str, engine: str, *more: str) -> list[str]:
+        return [str(config), *engine_overrides(engine), f"run_dir={folder / name}", *more]
+
+    found = {engine: job(engine, engine, "model.dropout=0.0") for engine in ENGINES}
     for name, more in VARIANTS.items():
-        for engine in ("reference", "zero3"):
-            common = [str(config), *engine_overrides(engine), "model.dropout=0.0", *more]
-            found[f"{name}-{engine}"] = [*common, f"run_dir={folder / f'{name}-{engine}'}"]
-    moved = [str(config), f"run_dir={folder / 'moved'}", "model.dropout=0.0"]
-    found["moved-stopped"] = [*moved, *engine_overrides("zero3"), f"train.stop_at_step={STOP_AT}"]
-    found["moved"] = [*moved, *engine_overrides("zero1"), "engine.micro_batch_size=1"]
-    full = [str(config), "plugins.lora.method=full", "engine.zero_stage=2", f"run_dir={folder / 'full'}"]
-    return {**found, "full": [*full, "optimizer.lr=1e-3"]}
+        for engine in ("reference", "zero3") if ranks == 1 else ("zero3",):
+            found[f"{name}-{engine}"] = job(f"{name}-{engine}", engine, "model.dropout=0.0", *more)
+    if ranks == 1:
+        return found
+    stop = f"train.stop_at_step={STOP_AT}"
+    for engine in ENGINES:
+        found[f"whole-{engine}"] = job(f"whole-{engine}", engine)
+        found[f"cut-{engine}-stopped"] = job(f"cut-{engine}", engine, stop)
+        found[f"cut-{engine}"] = job(f"cut-{engine}", engine)
+    found["moved-stopped"] = job("moved", "zero3", "model.dropout=0.0", stop)
+    found["moved"] = job("moved", "zero1", "model.dropout=0.0", "engine.micro_batch_size=1")
+    return {**found, "full": job("full", "zero2", "plugins.lora.method=full", "optimizer.lr=1e-3")}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def started(
     def start(ranks: int) -> Runs:
         if ranks not in found:
             folder = tmp_path_factory.mktemp(f"ranks{ranks}")
-            found[ranks] = start_ranks(ranks, jobs(prepared[1], folder), folder)
+            found[ranks] = start_ranks(ranks, jobs(prepared[1], folder, ranks), folder)
         return found[ranks]
 
     return start

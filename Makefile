@@ -74,8 +74,9 @@ test-units: venv  ## those that need one core each, beside each other
 	@$(ON_PATH) $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile tests/unit tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 .PHONY: test-ranks
-test-ranks: venv  ## those that start ranks, one after the other
-	@$(ON_PATH) $(BIN)/python -m pytest --ignore tests/unit --ignore tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
+test-ranks: venv  ## those that start ranks, two at a time
+	@# A file's tests share starts of ranks, and stay together.
+	$(ON_PATH) $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/unit --ignore tests/docs $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 .PHONY: test-faults
 test-faults: venv  ## run the whole fault matrix into docs/reliability.md, and its mutation check (half an hour)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.starts import Zygote
+
 # Before anything imports torch: one thread is faster for models this small, and nothing asks the internet.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -68,6 +70,13 @@ logging: {{tensorboard: false}}
 """
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Forks processes that would take seconds to import what they need; for tests of what they do then."""
+    with Zygote() as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)

@@ -20,11 +20,13 @@ def install(site: Path, name: str, target: str, package: str, source: str) -> No
     (information / "entry_points.txt").write_text(f"[zerostream.plugins]\n{name} = {target}\n")
 
 
-def run_python(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_python(
+    folder: Path, site: Path, *arguments: str, python: str | Path = sys.executable
+) -> subprocess.CompletedProcess[str]:
     """``python ARGUMENTS`` in ``folder``, with the packages of ``site`` installed."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(ROOT)))}
     return subprocess.run(
-        [sys.executable, *arguments],
+        [str(python), *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,

@@ -1,8 +1,8 @@
 """Runs on every rank: trains one config after another in the same process group, and reports each exit code.
 
-torchrun --nproc-per-node N tests/distributed/ranks.py JOBS.json OUTCOMES.json
+    torchrun --nproc-per-node N -m tests.distributed.ranks JOBS.json OUTCOMES.json
 
-Starting ranks and importing DeepSpeed takes longer than the tests themselves; here it is paid for once.
+Starting ranks takes longer than most of the jobs; here it is paid for once.
 """
 
 from __future__ import annotations

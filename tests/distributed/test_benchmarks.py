@@ -12,17 +12,18 @@ from benchmarks.records import read_records
 from framework.planner.calibrate import read_measured
 from framework.planner.devices import device_named
 from tests.conftest import ROOT
+from tests.starts import Zygote
 
 pytestmark = pytest.mark.distributed
 
 
-def ask(*arguments: str) -> None:
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def ask(python: str | Path, *arguments: str) -> None:
+    command = [str(python), "-m", "benchmarks", *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
 
 
-def test_throughput_measures_and_splits_a_step(tmp_path: Path) -> None:
+def test_throughput_measures_and_splits_a_step(tmp_path: Path, zygote: Zygote) -> None:
     file = tmp_path / "lines.jsonl"
     options = [
         "--context",
@@ -38,7 +39,7 @@ def test_throughput_measures_and_splits_a_step(tmp_path: Path) -> None:
         "--profiled",
         "1",
     ]
-    ask("throughput", *options, "--append", str(file))
+    ask(zygote.python, "throughput", *options, "--append", str(file))
     (record,) = read_records(file)
     values = record["values"]
     assert values["outcome"] == "measured", values
@@ -55,7 +56,7 @@ def test_throughput_measures_and_splits_a_step(tmp_path: Path) -> None:
 def test_two_trees_of_one_revision_are_compared(tmp_path: Path) -> None:
     file = tmp_path / "lines.jsonl"
     options = ["--starts", "1", "--turns", "2", "--steps", "1", "--warmup", "1", "model.context_length=32"]
-    ask("compare", str(ROOT), str(ROOT), *options, "--append", str(file))
+    ask(sys.executable, "compare", str(ROOT), str(ROOT), *options, "--append", str(file))
     (record,) = read_records(file)
     assert record["values"]["verdict"] in ("faster", "slower", "noise")
     assert record["values"]["processor"]["low"] <= record["values"]["processor"]["median"]

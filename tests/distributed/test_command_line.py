@@ -21,13 +21,13 @@ from framework.data.embedded import generate_stories
 from framework.data.tokenizer import load_tokenizer
 from framework.metrics.records import read_json_lines
 from tests.conftest import ROOT
+from tests.distributed.conftest import TORCHRUN, RunZerostream
 from tests.lm_eval_tasks import write_tasks
+from tests.starts import Zygote
 
 pytestmark = pytest.mark.distributed
 
 STOP_AT, MAX_STEPS = 6, 12
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-TORCHRUN += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", "-m", "framework.train"]
 COMPARE_LOGITS = """
 import sys, torch
 from pathlib import Path
@@ -50,24 +50,17 @@ print("same", tokenizer.decode(generated[0]))
 """
 
 
-def zerostream(*arguments: str | Path, expect: int = 0, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "launch.cli", *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
-    assert result.returncode == expect, (
-        f"exit code {result.returncode}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-    )
-    return result
-
-
 @pytest.fixture(scope="module")
-def finished_run(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A run on 2 ranks with dropout: stopped with 75, and gone on with to its end."""
+def finished_run(
+    tiny_config: Path, tmp_path_factory: pytest.TempPathFactory, zerostream: RunZerostream
+) -> dict[str, Any]:
+    """A run on 2 ranks with dropout: stopped with 75, and gone on with to its end, from nothing as a user does."""
     run_dir = tmp_path_factory.mktemp("runs") / "small"
     common = ["train", tiny_config, "--nproc", "2", f"run_dir={run_dir}", f"train.max_steps={MAX_STEPS}"]
     common += ["train.eval_every_steps=6", "logging.tensorboard=true", "logging.every_steps=1", "engine.zero_stage=2"]
     common += ["model.dropout=0.1"]
     stopped = zerostream(*common, f"train.stop_at_step={STOP_AT}", "--json", expect=75)
-    finished = zerostream(*common, "--json")
+    finished = zerostream(*common, "--json", python=sys.executable)
     return {"path": run_dir, "stopped": stopped, "finished": finished}
 
 
@@ -104,11 +97,17 @@ def test_the_run_directory_holds_what_the_contract_names(finished_run: dict[str,
 
 
 def test_torchrun_without_a_stop_takes_the_same_steps(
-    finished_run: dict[str, Any], tiny_config: Path, tmp_path: Path
+    finished_run: dict[str, Any], tiny_config: Path, tmp_path: Path, zygote: Zygote
 ) -> None:
-    command = [*TORCHRUN, str(tiny_config), f"run_dir={tmp_path / 'whole'}", f"train.max_steps={MAX_STEPS}"]
+    command = [
+        str(zygote.python),
+        *TORCHRUN,
+        str(tiny_config),
+        f"run_dir={tmp_path / 'whole'}",
+        f"train.max_steps={MAX_STEPS}",
+    ]
     command += ["train.eval_every_steps=6", "engine.zero_stage=2", "model.dropout=0.1"]
-    whole = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    whole = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert whole.returncode == 0, whole.stderr[-3000:]
     resumed = read_json_lines(finished_run["path"] / "metrics.jsonl")
     for key in ("batch_digest", "loss", "grad_norm", "tokens", "lr"):
@@ -164,7 +163,9 @@ def ask(url: str, ready: Any, deadline_seconds: float = 60) -> Any:
     raise AssertionError(f"{url} answered {answer} after {deadline_seconds} s")
 
 
-def test_generate_tells_the_same_story_for_the_same_seed(finished_run: dict[str, Any]) -> None:
+def test_generate_tells_the_same_story_for_the_same_seed(
+    finished_run: dict[str, Any], zerostream: RunZerostream
+) -> None:
     common = [
         "generate",
         finished_run["path"],
@@ -186,7 +187,7 @@ def test_generate_tells_the_same_story_for_the_same_seed(finished_run: dict[str,
     assert plain.startswith("Once")
 
 
-def test_evaluate_agrees_with_the_run(finished_run: dict[str, Any]) -> None:
+def test_evaluate_agrees_with_the_run(finished_run: dict[str, Any], zerostream: RunZerostream) -> None:
     path = finished_run["path"]
     report = json.loads(zerostream("evaluate", path, "--json").stdout)
     assert report["step"] == MAX_STEPS
@@ -196,7 +197,7 @@ def test_evaluate_agrees_with_the_run(finished_run: dict[str, Any]) -> None:
 
 
 def test_evaluate_reports_texts_stories_and_tasks_in_sections(
-    finished_run: dict[str, Any], tiny_shards: Path, tmp_path: Path
+    finished_run: dict[str, Any], tiny_shards: Path, tmp_path: Path, zerostream: RunZerostream
 ) -> None:
     """The validation documents as a text: their figures are those of the validation shards, to the last digit."""
     tokenizer = load_tokenizer(tiny_shards / "tokenizer")
@@ -218,130 +219,38 @@ def test_evaluate_reports_texts_stories_and_tasks_in_sections(
     assert "tasks" not in report or report["tasks"]["choose_end"]["samples"] == 5
 
 
-def test_an_export_loads_in_transformers_with_the_same_logits(finished_run: dict[str, Any], tmp_path: Path) -> None:
+def test_an_export_loads_in_transformers_with_the_same_logits(
+    finished_run: dict[str, Any], tmp_path: Path, zerostream: RunZerostream
+) -> None:
     folder = tmp_path / "exported"
     zerostream("export", finished_run["path"], folder)
     script = [sys.executable, "-c", COMPARE_LOGITS, str(finished_run["path"]), str(folder)]
-    compared = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    compared = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert compared.returncode == 0, compared.stderr[-3000:]
     assert compared.stdout.startswith("same Once upon a time")
     refused = zerostream("export", finished_run["path"], folder, expect=2)
     assert "is not empty" in refused.stderr
 
 
-def test_a_killed_run_goes_on_and_loses_nothing(tiny_config: Path, tmp_path: Path) -> None:
-    common = [
-        str(tiny_config),
-        "engine.zero_stage=2",
-        "checkpoint.every_steps=5",
-        "train.max_steps=400",
-        "model.dropout=0.1",
-    ]
-    common += ["train.eval_every_steps=1000", f"run_dir={tmp_path / 'run'}"]
-    process = subprocess.Popen(
-        [*TORCHRUN, *common], cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    wait_for(lambda: len(read_json_lines(metrics)) > 12, process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    kill_ranks_of(tmp_path)
-    before = read_json_lines(metrics)
-    saved = max(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").glob("step-????????"))
-    assert 5 <= saved <= before[-1]["step"]
-    stop = saved + 10
-    zerostream("train", *common, f"train.stop_at_step={stop}", "--nproc", "2", expect=75)
-    after = read_json_lines(metrics)
-    assert [line["step"] for line in after] == list(range(1, stop + 1))
-    both = min(len(before), len(after))
-    for key in ("batch_digest", "loss", "grad_norm", "tokens", "lr"):
-        assert [line[key] for line in after[:both]] == [line[key] for line in before[:both]], key
+def test_forty_stories_are_learned_by_heart(tmp_path: Path, zerostream: RunZerostream) -> None:
+    """The first 45 words of forty stories; ``configs/overfit.yaml`` takes a hundred whole, in minutes.
 
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
-def test_a_signal_to_the_command_saves_and_asks_to_go_on(
-    number: signal.Signals, tiny_config: Path, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    common = [str(tiny_config), "engine.kind=reference", "train.max_steps=2000", "train.eval_every_steps=5000"]
-    command = [sys.executable, "-m", "launch.cli", "train", *common, f"run_dir={run_dir}", "--nproc", "2"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(read_json_lines(run_dir / "metrics.jsonl")) > 3, process)
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert second.returncode == 2
-    assert "another start of this run is alive" in second.stderr.splitlines()[-1]
-    process.send_signal(number)
-    time.sleep(0.05)
-    process.send_signal(number)  # a second one disturbs nothing
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 75, said
-    last = read_json_lines(run_dir / "metrics.jsonl")[-1]["step"]
-    assert f"stopped at step {last} of 2000 ({number.name} was received), saved" in said.splitlines()[-1]
-    assert max(path.name for path in (run_dir / "checkpoints").iterdir()) == f"step-{last:08d}"
-    assert not (run_dir / "run.lock").exists()
-    assert not any((run_dir / name).exists() and any((run_dir / name).iterdir()) for name in ("stacks", "heartbeats"))
-
-
-def test_a_time_limit_saves_before_it(tiny_config: Path, tmp_path: Path) -> None:
-    common = [tiny_config, f"run_dir={tmp_path / 'run'}", "engine.kind=reference", "train.max_steps=100000"]
-    common += ["train.eval_every_steps=100000", "train.time_limit_seconds=25"]
-    began = time.monotonic()
-    stopped = zerostream("train", *common, expect=75)
-    assert "(the time is nearly up), saved" in stopped.stderr.splitlines()[-1]
-    assert time.monotonic() - began < 60  # without the limit: many minutes
-    assert list((tmp_path / "run" / "checkpoints").glob("step-????????"))
-
-
-def test_a_rank_that_stands_still_is_given_up_with_all_stacks(tiny_config: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    common = [str(tiny_config), "engine.kind=reference", "train.step_timeout_seconds=5", f"run_dir={run_dir}"]
-    command = [sys.executable, "-m", "launch.cli", "train", *common, "--nproc", "2"]
-    environment = {**os.environ, "ZEROSTREAM_FAILPOINTS": "backward@4#1=hang"}
-    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1, ended.stderr
-    assert "rank 0, 1 missed a deadline" in ended.stderr.splitlines()[-1]
-    stacks = [(run_dir / "stacks" / f"rank-{rank:05d}.txt").read_text() for rank in range(2)]
-    assert "failpoints.py" in stacks[1]
-    assert "all_reduce" in stacks[0]
-
-
-def wait_for(condition: Any, process: subprocess.Popen[bytes], deadline_seconds: float = 120) -> None:
-    end = time.monotonic() + deadline_seconds
-    while not condition():
-        assert process.poll() is None, "the run ended before it was killed"
-        assert time.monotonic() < end, "the run took no steps"
-        time.sleep(0.05)
-
-
-def kill_ranks_of(folder: Path) -> None:
-    """Ranks are in sessions of their own: those that a killed agent left behind are found by their arguments."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if str(folder).encode() in entry.read_bytes():
-                os.kill(int(entry.parent.name), signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-
-
-def test_a_hundred_stories_are_learned_by_heart(tmp_path: Path) -> None:
-    """The first 90 words of a hundred stories; ``configs/overfit.yaml`` takes them whole, in minutes.
-
-    Which of them comes next cannot be known: with some 115 tokens a story, ln(100) / 115 = 0.04 nats a token remain.
-    Eight hundred steps reach 0.13, the config's 1,800 go below 0.1.
+    Which of them comes next cannot be known: with some 80 tokens a story, ln(40) / 80 = 0.05 nats a token remain, as few as the
+    0.04 of a hundred stories of 90 words, which took three times as long.
     """
-    stories = [" ".join(story.split()[:90]) for story in generate_stories(100, seed=1)]
+    stories = [" ".join(story.split()[:45]) for story in generate_stories(40, seed=1)]
     (tmp_path / "train.txt").write_text("\n<|endoftext|>\n".join(stories))
     (tmp_path / "valid.txt").write_text(stories[0])
     config = tmp_path / "overfit.yaml"
     config.write_text(f"""\
 run_dir: {tmp_path / "run"}
-model: {{layers: 2, width: 192, heads: 4, context_length: 256, overrides: {{initializer_range: 0.07}}}}
+model: {{layers: 2, width: 128, heads: 4, context_length: 128, overrides: {{initializer_range: 0.07}}}}
 tokenizer: {{kind: train_bpe, vocab_size: 512}}
 data: {{source: text, path: {tmp_path / "train.txt"}, validation_path: {tmp_path / "valid.txt"}, shards_dir: {tmp_path / "s"}}}
 optimizer: {{lr: 3.0e-3, beta2: 0.99, weight_decay: 0.0}}
 schedule: {{warmup_steps: 20, final_lr_fraction: 0.02}}
 engine: {{micro_batch_size: 2, global_batch_size: 4}}
-train: {{max_steps: 800, eval_every_steps: 2000, sample_prompts: []}}
+train: {{max_steps: 500, eval_every_steps: 2000, sample_prompts: []}}
 checkpoint: {{every_steps: 2000}}
 logging: {{tensorboard: false}}
 """)
@@ -352,7 +261,9 @@ logging: {{tensorboard: false}}
 
 
 @pytest.mark.parametrize("engine", ["engine.kind=reference", "engine.zero_stage=2"])
-def test_a_compiled_model_gives_the_same_losses_and_resumes(engine: str, tiny_config: Path, tmp_path: Path) -> None:
+def test_a_compiled_model_gives_the_same_losses_and_resumes(
+    engine: str, tiny_config: Path, tmp_path: Path, zerostream: RunZerostream
+) -> None:
     def losses(name: str, *more: str, expect: int = 0) -> list[float]:
         run_dir = tmp_path / name
         zerostream("train", tiny_config, engine, f"run_dir={run_dir}", "train.max_steps=4", *more, expect=expect)

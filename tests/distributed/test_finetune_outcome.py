@@ -24,7 +24,7 @@ from framework.plugins.lora.prediction import load_classifier
 from framework.run_dir import RunDir
 from framework.train.trained import export, load_trained
 from tests.conftest import ROOT
-from tests.distributed.conftest import Runs, start_ranks
+from tests.distributed.conftest import Runs, StartRanks
 from tests.tiny_base import finetuning_config, make_base
 
 pytestmark = pytest.mark.distributed
@@ -35,7 +35,7 @@ CONTEXT = 64
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks) -> Runs:
     """One rank pretrains a base; two folds, a full fine-tuning and others start from it."""
     folder = tmp_path_factory.mktemp("outcome")
     (folder / "rows.jsonl").write_text("".join(json.dumps({"text": f"Tom has {n} hats."}) + "\n" for n in range(40)))

@@ -10,7 +10,7 @@ import pytest
 from framework.config import Config, load_config
 from framework.planner.shape import shape_of
 from framework.planner.states import BUCKET_ELEMENTS, states_of
-from tests.distributed.conftest import Runs, start_ranks
+from tests.distributed.conftest import Runs, StartRanks
 from tests.packages import install
 
 pytestmark = pytest.mark.distributed
@@ -77,17 +77,14 @@ def name_of(stage: int, precision: str, optimizer: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def runs(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks) -> Runs:
     folder, site = tmp_path_factory.mktemp("states"), tmp_path_factory.mktemp("site")
     install(site, "count_held", "count_held_plugin:plugin", "count_held_plugin", _PLUGIN)
     jobs = {
         name_of(*case): [*config_of(tiny_config, *case), f"run_dir={folder / name_of(*case)}", "plugins.count_held={}"]
         for case in CASES
     }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(site))
-        patch.setenv("PYTHONPATH", str(site))
-        return start_ranks(RANKS, jobs, folder)
+    return start_ranks(RANKS, jobs, folder, {"PYTHONPATH": str(site)})
 
 
 @pytest.mark.parametrize(("stage", "precision", "optimizer"), CASES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.conftest import engine_overrides, start_ranks
+from tests.distributed.conftest import StartRanks, engine_overrides
 from tests.tiny_base import finetuning_config, make_base
 
 pytestmark = [
@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 
-def test_zero_gives_the_oracles_losses_on_a_base_in_four_bits(tmp_path: Path) -> None:
+def test_zero_gives_the_oracles_losses_on_a_base_in_four_bits(tmp_path: Path, start_ranks: StartRanks) -> None:
     config = finetuning_config(tmp_path, make_base(tmp_path / "base"))
     more = ["model.dropout=0", "plugins.lora.quantization=nf4", "logging.tensorboard=false"]
     engines = ("reference", "zero1", "zero2")

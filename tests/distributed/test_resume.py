@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,105 @@ from framework.data.corpus import local_corpus
 from framework.data.stream import TrainStream
 from framework.metrics.records import read_json_lines
 from framework.train.trained import evaluate_trained, load_trained
-from tests.distributed.conftest import ENGINES, MOVES, PRECISIONS, RESUMED_STEPS, STOP_AT, Runs
+from tests.distributed.conftest import ENGINES, PRECISIONS, Runs, StartRanks, engine_overrides, oracle_jobs
 
 pytestmark = pytest.mark.distributed
 
 MEASURED = {"step_seconds", "tokens_per_second", "data_wait_seconds", "peak_memory_bytes"}
+
+# Every engine's checkpoint is read by another one, and every engine reads another one's.
+MOVES = (
+    ("reference", "zero3"),
+    ("zero3", "zero0"),
+    ("zero0", "zero2"),
+    ("zero2", "zero1"),
+    ("zero1", "reference"),
+    ("zero3", "zero1"),
+)
+STOP_AT = 4
+RESUMED_STEPS = 8
+
+
+def resume_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
+    """For each engine and precision: undisturbed, and stopped and started again; with dropout."""
+    jobs: dict[str, list[str]] = {}
+    for engine in ENGINES:
+        for precision in PRECISIONS:
+            common = [
+                *engine_overrides(engine),
+                f"engine.precision={precision}",
+                "model.dropout=0.1",
+                f"train.max_steps={RESUMED_STEPS}",
+                "train.eval_every_steps=3",
+            ]
+            whole, cut = f"whole-{engine}-{precision}", f"cut-{engine}-{precision}"
+            jobs[whole] = [str(config), f"run_dir={folder / whole}", *common]
+            jobs[f"{cut}-stopped"] = [str(config), f"run_dir={folder / cut}", f"train.stop_at_step={STOP_AT}", *common]
+            jobs[cut] = [str(config), f"run_dir={folder / cut}", *common]
+    return jobs
+
+
+def restart_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
+    """Another micro-batch from start to start, and other engines."""
+    regrouped = [str(config), f"run_dir={folder / 'regrouped'}", "engine.zero_stage=2"]
+    jobs = {
+        "regrouped-stopped": [*regrouped, f"train.stop_at_step={STOP_AT}"],
+        "regrouped": [*regrouped, "engine.micro_batch_size=1"],
+    }
+    for before, after in MOVES:
+        name = f"moved-{before}-{after}"
+        common = [str(config), f"run_dir={folder / name}"]
+        jobs[f"{name}-stopped"] = [*common, f"train.stop_at_step={STOP_AT}", *engine_overrides(before)]
+        jobs[name] = [*common, *engine_overrides(after)]
+    return jobs
+
+
+def skipping_jobs(config: Path, shards: Path, folder: Path) -> dict[str, list[str]]:
+    """A bad shard that is left out, in a run that is not interrupted and in one that is stopped and started again."""
+    copy = folder / "shards"
+    shutil.copytree(shards, copy)
+    (copy / "train-000002.tar").unlink()
+    common = [f"data.shards_dir={copy}", "data.on_bad_shard=skip", f"train.max_steps={RESUMED_STEPS}"]
+    jobs: dict[str, list[str]] = {}
+    for engine in ("reference", "zero2"):
+        whole, cut = f"skips-{engine}", f"skips-cut-{engine}"
+        jobs[whole] = [str(config), f"run_dir={folder / whole}", *common, *engine_overrides(engine)]
+        cut_job = [str(config), f"run_dir={folder / cut}", *common, *engine_overrides(engine)]
+        jobs[f"{cut}-stopped"] = [*cut_job, f"train.stop_at_step={STOP_AT}"]
+        jobs[cut] = cut_job
+    return jobs
+
+
+def refused_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
+    """What ranks must refuse together."""
+    common = [str(config), f"run_dir={folder / 'reference'}"]
+    return {
+        "another-seed": [*common, "engine.kind=reference", "seed=7"],
+        "nothing-to-do": [*common, "engine.kind=reference", "checkpoint.every_steps=1000"],
+    }
+
+
+@pytest.fixture(scope="module")
+def one_rank(
+    tiny_config: Path, tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks
+) -> Runs:
+    folder = tmp_path_factory.mktemp("one_rank")
+    return start_ranks(1, skipping_jobs(tiny_config, tiny_shards, folder), folder)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(
+    tiny_config: Path, tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks
+) -> Runs:
+    folder = tmp_path_factory.mktemp("two_ranks")
+    jobs = {
+        **oracle_jobs(tiny_config, folder),
+        **resume_jobs(tiny_config, folder),
+        **restart_jobs(tiny_config, folder),
+        **refused_jobs(tiny_config, folder),
+        **skipping_jobs(tiny_config, tiny_shards, folder),
+    }
+    return start_ranks(2, jobs, folder)
 
 
 def reproducible(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -121,3 +216,9 @@ def test_a_finished_run_stays_finished(two_ranks: Runs) -> None:
     assert two_ranks.outcomes["nothing-to-do"]["exit_code"] == 0
     assert (two_ranks.path("reference") / "result.json").exists()
     assert len(two_ranks.metrics("reference")) == 20
+
+
+def test_every_run_went_well(one_rank: Runs, two_ranks: Runs) -> None:
+    for name, outcome in (one_rank.outcomes | two_ranks.outcomes).items():
+        expected = 75 if name.endswith("-stopped") else 2 if name == "another-seed" else 0
+        assert outcome["exit_code"] == expected, (name, outcome["message"])

@@ -25,8 +25,8 @@ from tests.faults.case import Workshop
 from tests.faults.oracle import describe, read_verdict
 from tests.faults.scenario import Scenario, Verdict
 from tests.faults.scenarios import all_scenarios
-from tests.faults.starts import Zygote
 from tests.faults.table import write_table
+from tests.starts import Zygote
 
 
 def main() -> int:

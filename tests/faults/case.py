@@ -19,8 +19,8 @@ from framework.run_dir import RunDir
 from tests.faults.damage import SHARD_DAMAGES
 from tests.faults.oracle import events, judge_finished, judge_unfinished, other_digests, skipped
 from tests.faults.scenario import UNDISTURBED, Scenario, Start, Verdict
-from tests.faults.starts import DEADLINE_SECONDS, Ended, Running, Zygote, start_launcher
 from tests.faults.trace import cut_power
+from tests.starts import DEADLINE_SECONDS, Ended, Running, Zygote, start_launcher
 
 MAX_STEPS = 12
 SAVE_EVERY = 3

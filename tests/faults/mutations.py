@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.starts import ROOT
+from tests.starts import ROOT
 
 COPIED = ("framework", "launch", "tests")
 

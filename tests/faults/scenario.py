@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from framework.errors import EXIT_FAILED, EXIT_FINISHED, EXIT_PREEMPTED
-from tests.faults.starts import Ended, Running
+from tests.starts import Ended, Running
 
 KILLED = (EXIT_FAILED,)
 

@@ -23,7 +23,7 @@ from tests.faults.scenario import (
     Start,
     engine_overrides,
 )
-from tests.faults.starts import Running
+from tests.starts import Running
 
 # With CONFIG of tests/faults/case.py: 12 steps of 2 micro-batches on 2 ranks, a save every 3, an evaluation every 4.
 IN_A_STEP = ("forward", "accumulate", "backward", "step")

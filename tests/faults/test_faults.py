@@ -10,7 +10,7 @@ import pytest
 from tests.faults.case import Workshop
 from tests.faults.scenario import Scenario, Verdict
 from tests.faults.scenarios import all_scenarios
-from tests.faults.starts import Zygote
+from tests.starts import Zygote
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -21,16 +21,15 @@ QUICK = {f"{scenario.kind}, {scenario.name}": scenario for scenario in SCENARIOS
 
 @pytest.fixture(scope="module")
 def verdicts(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, zygote: Zygote
 ) -> Iterator[dict[str, Future[Verdict]]]:
     """Those of the selected tests, by name, at work at the same time."""
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     wanted = [each["name"] for each in parameters if str(each.get("name")) in QUICK]
-    with Zygote() as zygote:
-        workshop = Workshop(tmp_path_factory.mktemp("faults"), zygote, SEED)
-        threads = ThreadPoolExecutor(JOBS)
-        yield {name: threads.submit(workshop.judge, QUICK[name]) for name in wanted}
-        threads.shutdown(cancel_futures=True)
+    workshop = Workshop(tmp_path_factory.mktemp("faults"), zygote, SEED)
+    threads = ThreadPoolExecutor(JOBS)
+    yield {name: threads.submit(workshop.judge, QUICK[name]) for name in wanted}
+    threads.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-_STARTS = 8  # about one in three goes wrong where nothing is settled
+_STARTS = 8 if os.environ.get("CI") else 3  # about one in three goes wrong where nothing is settled
 _FIRST_CALL = """
 import torch
 from framework.model.loss_model import LossModel

@@ -20,7 +20,8 @@ from framework.plugins.lora.examples import Example
 from framework.plugins.registry import installed_plugins
 from framework.train import preflight
 from framework.train.preflight import Preflight
-from tests.packages import install, run_python, run_zerostream
+from tests.packages import install, run_python
+from tests.starts import Zygote
 
 EXAMPLE = Path(__file__).with_name("example_recipe.py")
 STEPS = 6
@@ -55,11 +56,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def train(folder: Path) -> Run:
+def train(folder: Path, zygote: Zygote) -> Run:
     """One rank: ``framework.train.session.train``, without an agent around it."""
 
     def run(*overrides: str) -> subprocess.CompletedProcess[str]:
-        return run_python(folder, folder / "site", "-m", "framework.train", "denoise.yaml", *overrides)
+        return run_python(
+            folder, folder / "site", "-m", "framework.train", "denoise.yaml", *overrides, python=zygote.python
+        )
 
     return run
 
@@ -94,8 +97,9 @@ def test_stopped_and_started_again_it_takes_the_same_steps(trained: Path, folder
     assert steps_of(folder / "again") == steps_of(trained)
 
 
-def test_generate_reads_it(trained: Path, folder: Path) -> None:
-    finished = run_zerostream(folder, folder / "site", "generate", "run", "--prompt", "L_ly saw a c_t =>")
+def test_generate_reads_it(trained: Path, folder: Path, zygote: Zygote) -> None:
+    words = ["-m", "launch.cli", "generate", "run", "--prompt", "L_ly saw a c_t =>"]
+    finished = run_python(folder, folder / "site", *words, python=zygote.python)
     assert finished.returncode == 0, finished.stderr
 
 

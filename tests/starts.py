@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 DEADLINE_SECONDS = 240.0
 
 
@@ -68,14 +69,21 @@ def read_fired(log: Path) -> list[dict[str, Any]]:
 
 
 class Zygote:
-    """The process that forks ranks (tests/faults/zygote.py); a context manager."""
+    """The process that forks others (tests/zygote.py); a context manager.
+
+    ``python`` is a Python whose starts of ``zerostream`` and of ranks are such forks.
+    """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="zygote-"))
+        self.python = self._folder / "python"
+        words = [sys.executable, "-S", "-E", str(ROOT / "tests" / "forked_python.py"), str(self.python)]
+        self.python.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        self.python.chmod(0o755)
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Zygote:
-        command = [sys.executable, "-m", "tests.faults.zygote", str(self._folder / "socket")]
+        command = [sys.executable, "-m", "tests.zygote", str(self._folder / "socket")]
         self._process = subprocess.Popen(
             command,
             cwd=ROOT,
@@ -100,14 +108,22 @@ class Zygote:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def start(
-        self, arguments: list[str], ranks: int, folder: Path, environment: dict[str, str], trace: Path | None = None
+        self,
+        arguments: list[str],
+        ranks: int,
+        folder: Path,
+        environment: dict[str, str],
+        trace: Path | None = None,
+        module: str = "framework.train",
     ) -> Running:
-        """Starts ``python -m framework.train`` with ``arguments`` on so many ranks; they write below ``folder``."""
+        """Starts ``python -m module`` with ``arguments`` on so many ranks; they write below ``folder``."""
         folder.mkdir(parents=True)
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(str(self._folder / "socket"))
         request = {
+            "module": module,
             "arguments": arguments,
+            "directory": str(ROOT),
             "ranks": ranks,
             "environment": environment,
             "folder": str(folder),
@@ -184,7 +200,7 @@ def rank_environment(more: dict[str, str]) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "CUDA_VISIBLE_DEVICES": "",
         "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
         **more,
     }

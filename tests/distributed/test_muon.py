@@ -9,12 +9,13 @@ import pytest
 
 from framework.checkpoint.fragments import CheckpointReader
 from framework.checkpoint.manifest import verify
-from tests.distributed.conftest import ENGINES, PRECISIONS, STOP_AT, Runs, engine_overrides, start_ranks
+from tests.distributed.conftest import ENGINES, PRECISIONS, Runs, StartRanks, engine_overrides
 
 pytestmark = pytest.mark.distributed
 
 MOVES = (("zero1", "zero3"), ("zero3", "reference"), ("reference", "zero2"), ("zero2", "zero0"))
-STEPS = 8
+STEPS, STOP_AT = 8, 4
+CUT = [(engine, "fp32") for engine in ENGINES] + [("zero1", "bf16"), ("zero3", "bf16")]
 
 
 def jobs(config: Path, folder: Path) -> dict[str, list[str]]:
@@ -33,20 +34,21 @@ def jobs(config: Path, folder: Path) -> dict[str, list[str]]:
         for precision in PRECISIONS:
             way = engine_overrides(engine)
             all_jobs |= whole(f"{engine}-{precision}", *way, f"engine.precision={precision}")
-            all_jobs |= stopped(f"cut-{engine}-{precision}", way, way, f"engine.precision={precision}")
+            if (engine, precision) in CUT:
+                all_jobs |= stopped(f"cut-{engine}-{precision}", way, way, f"engine.precision={precision}")
     for before, after in MOVES:
         all_jobs |= stopped(f"moved-{before}-{after}", engine_overrides(before), engine_overrides(after))
     return all_jobs
 
 
 @pytest.fixture(scope="module")
-def muon_on_two_ranks(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def muon_on_two_ranks(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks) -> Runs:
     folder = tmp_path_factory.mktemp("muon_two_ranks")
     return start_ranks(2, jobs(tiny_config, folder), folder)
 
 
 @pytest.fixture(scope="module")
-def muon_on_one_rank(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+def muon_on_one_rank(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory, start_ranks: StartRanks) -> Runs:
     folder = tmp_path_factory.mktemp("muon_one_rank")
     chosen = ("reference-fp32", "zero1-fp32")
     return start_ranks(1, {name: job for name, job in jobs(tiny_config, folder).items() if name in chosen}, folder)
@@ -73,8 +75,7 @@ def test_bf16_stays_near_the_oracle(engine: str, muon_on_two_ranks: Runs) -> Non
     assert losses(muon_on_two_ranks, f"{engine}-bf16") == pytest.approx(oracle, rel=2e-3)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("engine", "precision"), CUT)
 def test_a_stopped_run_goes_on_with_the_same_digits(engine: str, precision: str, muon_on_two_ranks: Runs) -> None:
     name = f"{engine}-{precision}"
     assert losses(muon_on_two_ranks, f"cut-{name}") == losses(muon_on_two_ranks, name)

@@ -37,7 +37,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
 
 def _draw_bars(question: str, records: Sequence[Record], name: str, unit: str, path: Path) -> Path:
     label = TABLES[question][0][1]
-    labels = [label(record) + (" cores" if question == "prepare" else "") for record in records]
+    labels = [label(record) for record in records]
     medians = [record["values"][name]["median"] for record in records]
     low, high = zip(*(record["values"][name]["quartiles"] for record in records), strict=True)
     errors = [

@@ -74,6 +74,11 @@ def newest(records: Iterable[Record]) -> list[Record]:
     return list({key_of(record["question"], record["setting"]): record for record in records}.values())
 
 
+def _cores_and_size(record: Record) -> str:
+    setting = record["setting"]
+    return f"{setting['cores']} {'core' if setting['cores'] == 1 else 'cores'}, {setting['megabytes']:g} MB"
+
+
 def _cell(record: Record) -> str:
     setting = record["setting"]
     stage = f"ZeRO-{setting['zero_stage']}" if setting["engine"] == "deepspeed" else setting["engine"]
@@ -170,7 +175,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "loader": (("reader", _of_setting("reader")), *_PEER, ("first batch, s", _median("first_batch_seconds", 3))),
     "prepare": (
-        ("cores", _of_setting("cores")),
+        ("run", _cores_and_size),
         ("text", _of_setting("text")),
         ("tokenizer", _of_setting("tokenizer")),
         ("MB/s", _median("megabytes_per_second", 2)),

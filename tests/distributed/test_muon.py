@@ -19,7 +19,9 @@ CUT = [(engine, "fp32") for engine in ENGINES] + [("zero1", "bf16"), ("zero3", "
 
 
 def jobs(config: Path, folder: Path) -> dict[str, list[str]]:
-    common = [str(config), "optimizer.kind=muon", "optimizer.lr=3e-3", f"train.max_steps={STEPS}"]
+    # Of an odd number of blocks, two ranks' border is within a matrix with ZeRO 1 and 2 too.
+    model = ["model.layers=3", "optimizer.kind=muon", "optimizer.lr=3e-3"]
+    common = [str(config), *model, f"train.max_steps={STEPS}"]
 
     def whole(name: str, *more: str) -> Iterator[tuple[str, list[str]]]:
         yield name, [*common, f"run_dir={folder / name}", *more]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.data.fast_library import UnfitError, compared_sorts, load_fast, print_sentence
+from framework.data.fast_library import UnfitError, beginnings, compared_sorts, load_fast, print_sentence
 from framework.data.tokenizer import Tokenizer
 from framework.errors import TokenizerError
 
@@ -82,7 +82,7 @@ class DocumentEncoder:
         self._has_begun = True
         try:
             fast = _FastTokenizer(self._tokenizer)
-            if not fast.agrees_on(_beginnings(texts, FIRST_SAMPLE_CHARACTERS)):
+            if not fast.agrees_on(beginnings(texts, FIRST_SAMPLE_CHARACTERS)):
                 raise UnfitError("gigatoken gives other token ids for this text")
         except UnfitError as reason:
             self._say(f"tokenizing with Hugging Face's tokenizers: {reason}")
@@ -155,14 +155,3 @@ def _has_gpt2_form(values: dict[str, Any]) -> bool:
         and (splits.get("type"), splits.get("add_prefix_space"), splits.get("use_regex")) == ("ByteLevel", False, True)
         and all(token["special"] for token in values["added_tokens"])
     )
-
-
-def _beginnings(texts: Sequence[str], characters: int) -> list[str]:
-    """Beginnings of documents, so many characters in all at most."""
-    chosen = []
-    for text in texts:
-        chosen.append(text[:characters])
-        characters -= len(text)
-        if characters <= 0:
-            break
-    return chosen

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from framework.data import learn_merges as learning
-from framework.data.fast_library import UnfitError, compared_sorts
+from framework.data.fast_library import UnfitError, beginnings, compared_sorts
 
 SAMPLE_CHARACTERS = 256 * 1024
 """Both learn from so much: the trainer takes a quarter of a second for it."""
@@ -35,7 +35,7 @@ def learn_merges(texts: Sequence[str], vocab_size: int, end_of_text: str, traine
     sorts = compared_sorts()
     if not all(sorts.agree_on(text) for text in texts):
         raise UnfitError("gigatoken sorts a character of this text in another way")
-    sample = _beginning(texts)
+    sample = beginnings(texts, SAMPLE_CHARACTERS)
     from_sample, from_all = _learn(texts, sample, vocab_size, end_of_text)
     if from_sample != trainer(sample):
         raise UnfitError("gigatoken learns something else from the beginning of this text")
@@ -50,16 +50,6 @@ def byte_symbols() -> str:
     visible = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return "".join(chr(byte if byte in visible else next(others)) for byte in range(256))
-
-
-def _beginning(texts: Sequence[str]) -> list[str]:
-    sample, left = [], SAMPLE_CHARACTERS
-    for text in texts:
-        sample.append(text[:left])
-        left -= len(text)
-        if left <= 0:
-            break
-    return sample
 
 
 def _learn(texts: Sequence[str], sample: Sequence[str], vocab_size: int, end_of_text: str) -> list[Merges]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from framework.data.character_sorts import CharacterSorts, probe_vocabulary
@@ -57,6 +58,17 @@ def compared_sorts() -> CharacterSorts:
     if not sorts.ascii_agrees:
         raise UnfitError("gigatoken takes a character of ASCII for something else")
     return sorts
+
+
+def beginnings(texts: Sequence[str], characters: int) -> list[str]:
+    """The first texts to compare the two on: so many characters in all at most, the last text cut there."""
+    chosen = []
+    for text in texts:
+        chosen.append(text[:characters])
+        characters -= len(text)
+        if characters <= 0:
+            break
+    return chosen
 
 
 def print_sentence(sentence: str) -> None:

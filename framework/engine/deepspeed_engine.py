@@ -18,7 +18,7 @@ from framework.config.batch import BatchPlan
 from framework.config.schema import Config
 from framework.data.stream import MicroBatch
 from framework.engine.deepspeed_config import clips_outside, deepspeed_config
-from framework.engine.engine import Engine, Held
+from framework.engine.engine import Engine, Held, clip_gradients
 from framework.engine.world import World
 from framework.model.loss_model import LossModel
 from framework.optim.build import build_optimizer
@@ -88,14 +88,8 @@ class DeepSpeedEngine(Engine):
 
     def _step_without_wrapper(self) -> float:
         """Stage 0 in fp32 clips without saying what the norm was, and checks nothing: it is told not to clip."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        total = torch.nn.utils.get_total_norm(
-            [parameter.grad for parameter in parameters if parameter.grad is not None]
-        )
-        norm = float(total)
+        norm = float(clip_gradients(list(self.model.parameters()), self._clip_norm))
         if math.isfinite(norm):
-            if self._clip_norm > 0:
-                torch.nn.utils.clip_grads_with_norm_(parameters, self._clip_norm, total)
             self._engine.step()
         else:
             self._engine.zero_grad()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -350,6 +350,14 @@ class Engine(ABC):
     def _scales_loss(self) -> bool:
         """Whether a gradient that is not finite only says that the loss scale was too large."""
         return False
+
+
+def clip_gradients(parameters: Sequence[torch.nn.Parameter], clip_norm: float) -> torch.Tensor:
+    """Scales gradients down to ``clip_norm`` together, unless it is 0; scalar, their norm before that. No collective."""
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if clip_norm > 0:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
+    return norm
 
 
 def _piece(held: Held | None) -> Piece | None:

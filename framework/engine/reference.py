@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.distributed as dist
 
 from framework.config.schema import Config
 from framework.data.stream import MicroBatch
-from framework.engine.engine import Engine, Held
+from framework.engine.engine import Engine, Held, clip_gradients
 from framework.engine.world import World
 from framework.model.loss_model import LossModel
 from framework.optim.build import build_optimizer
@@ -48,15 +47,13 @@ class ReferenceEngine(Engine):
         (loss_sum / target_tokens).backward()
 
     def _step(self, lr: float) -> float:
-        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         if self.world.world_size > 1:
+            gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
             flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-            dist.all_reduce(flat)
+            self.world.sum_in_place(flat)
             for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
-        norm = torch.nn.utils.get_total_norm(gradients)
-        if self._clip_norm > 0:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self._clip_norm, norm)
+        norm = clip_gradients(self._parameters, self._clip_norm)
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         if torch.isfinite(norm):

@@ -106,6 +106,8 @@ class Muon(torch.optim.AdamW):
             tensor.mul_(1 - group["lr"] * group["weight_decay"])
         for matrix in self._matrices:
             piece = matrix.piece
+            if piece is None and not matrix.is_cut:
+                continue  # another rank's
             if piece is not None and piece.tensor not in updates:
                 continue  # of another call
             whole = self._whole(matrix, updates)
@@ -168,12 +170,18 @@ def _newton_schulz_of_gram(X: torch.Tensor) -> torch.Tensor:
 
     Half the time for GPT-2's 256 x 1,024 and 768 x 3,072 on a CPU, and as accurate in float32 (docs/experiments.md).
     """
-    a, b, c = _COEFFICIENTS
-    R, product = X @ X.T, None
-    for _ in range(_STEPS):
-        P = torch.addmm(R, R, R, beta=b, alpha=c)
-        P.diagonal().add_(a)
-        product = P if product is None else P @ product
+    R = X @ X.T
+    product = P = _polynomial(R)
+    for _ in range(_STEPS - 1):
         R = P @ R @ P
-    assert product is not None
+        P = _polynomial(R)
+        product = P @ product
     return product @ X
+
+
+def _polynomial(R: torch.Tensor) -> torch.Tensor:
+    """a + b R + c R²: what one step multiplies the matrix with."""
+    a, b, c = _COEFFICIENTS
+    P = torch.addmm(R, R, R, beta=b, alpha=c)
+    P.diagonal().add_(a)
+    return P

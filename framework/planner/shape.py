@@ -147,7 +147,7 @@ class ModelShape:
 
     @property
     def matrix_parameters(self) -> int:
-        """Those that decay: what ``framework.optim`` puts into its first group."""
+        """Those that decay (``framework.optim``)."""
         return self.layers * sum(self.layer_matrices) + sum(self.embedding_matrices)
 
     @property

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
+from framework.model.activation import fuse_activations
 from framework.model.vector_math import settle_vector_math
 
 IGNORED_TARGET = -100
@@ -21,7 +22,9 @@ class LossModel(nn.Module, ABC):
 
     def __init__(self, transformer: nn.Module) -> None:
         super().__init__()
-        settle_vector_math()  # every model that computes here comes by
+        # Every model that computes here comes by.
+        settle_vector_math()
+        fuse_activations(transformer)
         self.transformer = transformer
 
     @abstractmethod

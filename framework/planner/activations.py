@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from framework.config.schema import EngineConfig
 from framework.planner.shape import ModelShape
 
+_TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
+"""Those that a compiled backward pass computes again: ``framework.model.activation``."""
+
 
 @dataclass(frozen=True)
 class Activations:
@@ -50,7 +53,7 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
         input_bytes=tokens * element * width,
         ends_bytes=tokens * (ends + 24) + rotary,
         logits_bytes=tokens * logits,
-        working_bytes=tokens * element * (2 * inner + 2 * width),
+        working_bytes=tokens * element * ((2 if shape.is_gated else 1) * inner + 2 * width),
     )
 
 
@@ -60,9 +63,8 @@ def _block_elements(shape: ModelShape, fused: bool) -> int:
     if shape.architecture == "gpt2":
         # Both norms' inputs and outputs; queries, keys and values as one; what attention gives, before its projection.
         attention = 4 * width + query + 2 * key_value + query
-        if shape.activation == "gelu_new":  # x, x / 2, the tanh, one more than the tanh; then what it gives
-            return attention + (inner if fused else 5 * inner)
-        return attention + 2 * inner
+        # What the activation function is given; eager, what it gives as well.
+        return attention + (inner if fused and shape.activation in _TANH_GELUS else 2 * inner)
     if (
         shape.architecture == "gpt_neox"
     ):  # one input for both norms; rotated queries and keys beside the values' storage

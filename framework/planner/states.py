@@ -86,7 +86,7 @@ def states_of(config: Config, shape: ModelShape, ranks: int, *, on_host: bool) -
     """Of one of ``ranks`` ranks. On a CPU a buffer takes only the memory that was written to."""
     engine = config.engine
     if engine.kind == "reference":
-        return _reference(config, shape, low=2 if engine.precision != "fp32" else 4)
+        return _reference(config, shape, 2 if engine.precision != "fp32" else 4, ranks)
     low = 4 if engine.precision == "fp32" else 2
     if engine.zero_stage_on(ranks) == 0:
         return _stage_0(config, shape, low, ranks)
@@ -119,14 +119,14 @@ def _moments(config: Config, shape: ModelShape, count: int) -> int:
     return int(8 * count - 4 * count * of_muon / shape.parameters)
 
 
-def _reference(config: Config, shape: ModelShape, low: int) -> States:
+def _reference(config: Config, shape: ModelShape, low: int, ranks: int) -> States:
     count = shape.parameters
     copies: Bytes = {"communication": low * count} if low < 4 else {}
     return States(
         always={"parameters": 4 * count, "optimizer": _moments(config, shape, count)},
         before={"gradients": 4 * count},
         flowing={"gradients": 4 * count},
-        exchanges=((1.0, {"gradients": 4 * count, "communication": 4 * count}),),
+        exchanges=((1.0, {"gradients": 4 * count, **({"communication": 4 * count} if ranks > 1 else {})}),),
         stepping={"gradients": 4 * count},
         gathered=copies,
     )

@@ -1,8 +1,8 @@
 """``zerostream verify PATH``: compares shards, a checkpoint or a whole run with what their manifests say, and changes nothing.
 
     what PATH is          what is looked at
-    shards                every shard's size and SHA-256, and that it decodes to its tokens and documents; the tokenizer
-    a checkpoint          every file's size and SHA-256
+    shards                every shard's size and hash, and that it decodes to its tokens and documents; the tokenizer
+    a checkpoint          every file's size and hash
     a run directory       its config and records, every checkpoint, and that they belong to that config
 
 Only decoding shards needs torch: a checkpoint or a run is verified on a login node as well.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from framework.checkpoint.manifest import FileEntry
     from framework.data.manifest import ShardEntry, ShardManifest
 
-State = Literal["ok", "leftover", "missing", "wrong size", "wrong SHA-256", "wrong content", "unreadable", "extra"]
+State = Literal["ok", "leftover", "missing", "wrong size", "wrong hash", "wrong content", "unreadable", "extra"]
 Kind = Literal["shards", "checkpoint", "checkpoints", "run"]
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -147,8 +147,7 @@ def _plan_shards(folder: Path) -> Iterator[Check]:
 
 
 def _look_at_shard(folder: Path, entry: ShardEntry, fix: str) -> Finding:
-    from framework.checkpoint.manifest import hash_file
-    from framework.data.shards import read_shard
+    from framework.data.shards import hash_shard, read_shard
 
     path = folder / entry.name
     finding = _look_at_size(path, entry.name, entry.size_bytes, fix)
@@ -158,12 +157,12 @@ def _look_at_shard(folder: Path, entry: ShardEntry, fix: str) -> Finding:
         read_shard(path, entry)
     except ShardError as error:
         try:
-            is_as_written = hash_file(path) == entry.sha256
+            is_as_written = hash_shard(path) == entry.sha256
         except OSError:
             return Finding(entry.name, "unreadable", error.cause, fix)
         if is_as_written:
             return Finding(entry.name, "wrong content", error.cause, fix)
-        return Finding(entry.name, "wrong SHA-256", "", fix)
+        return Finding(entry.name, "wrong hash", "", fix)
     return Finding(entry.name, "ok", f"{entry.tokens} tokens in {entry.documents} documents")
 
 
@@ -217,7 +216,7 @@ def _look_at_file(path: Path, name: str, entry: FileEntry, fix: str) -> Finding:
         found = hash_file(path)
     except OSError as error:
         return Finding(name, "unreadable", error.strerror or "", fix)
-    return Finding(name, "ok") if found == entry.sha256 else Finding(name, "wrong SHA-256", "", fix)
+    return Finding(name, "ok") if found == entry.xxh3_128 else Finding(name, "wrong hash", "", fix)
 
 
 def _plan_checkpoints(folder: Path, *, root: Path | None = None, identity: str | None = None) -> Iterator[Check]:

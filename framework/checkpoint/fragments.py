@@ -6,7 +6,6 @@ reads does not care how many ranks cut it, or where (docs/decisions/0007-checkpo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
 
 from framework.checkpoint.manifest import CheckpointManifest, FileEntry
@@ -49,7 +49,7 @@ def write_fragments(path: Path, fragments: Mapping[str, npt.NDArray[np.float32]]
         end += values.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    hasher = hashlib.sha256()
+    hasher = xxhash.xxh3_128()
     with path.open("wb") as file:
 
         def write(content: bytes | memoryview) -> None:

@@ -1,7 +1,7 @@
-"""A checkpoint's manifest: what makes a folder a checkpoint, and how it is verified. Standard library only.
+"""A checkpoint's manifest: what makes a folder a checkpoint, and how it is verified. Needs no torch.
 
 checkpoints/step-00000100/
-  manifest.json                          written last; every other file's size and SHA-256
+  manifest.json                          written last; every other file's size and XXH3-128 (docs/decisions/0013)
   state-00000-of-00002.safetensors ...   each rank's share of weights and optimizer (framework.checkpoint.fragments)
 """
 
@@ -14,10 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import xxhash
+
 from framework.durable import write_durably
 from framework.errors import CheckpointError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
@@ -27,7 +29,7 @@ class FileEntry:
     """Size and hash of one file of a checkpoint."""
 
     size_bytes: int
-    sha256: str
+    xxh3_128: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def _refuse_other_version(folder: Path, version: object) -> None:
 
 
 def verify(folder: Path, *, share: int = 0, shares: int = 1) -> CheckpointManifest:
-    """Reads the manifest and checks every file's size, and the SHA-256 of every file in this share of them.
+    """Reads the manifest and checks every file's size, and the hash of every file in this share of them.
 
     Args:
         folder: of the checkpoint.
@@ -115,9 +117,9 @@ def verify(folder: Path, *, share: int = 0, shares: int = 1) -> CheckpointManife
     with ThreadPoolExecutor() as threads:  # hashing lets go of Python's lock
         hashes = threads.map(lambda name: _hash_or_refuse(folder / name), ours)
         for name, found in zip(ours, hashes, strict=True):
-            if found != manifest.files[name].sha256:
+            if found != manifest.files[name].xxh3_128:
                 raise CheckpointError(
-                    f"checkpoint file {folder / name} does not have its recorded SHA-256", fix="use an older checkpoint"
+                    f"checkpoint file {folder / name} does not have its recorded hash", fix="use an older checkpoint"
                 )
     return manifest
 
@@ -132,6 +134,10 @@ def _hash_or_refuse(path: Path) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """XXH3-128 of a file (https://xxhash.com), in hex, as ``xxh128sum`` prints it. Finds accidents; proves nothing to an enemy.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -211,6 +211,16 @@ def read_verified(path: Path, entry: ShardEntry) -> bytes:
     return content
 
 
+def hash_shard(path: Path) -> str:
+    """SHA-256 of a shard as it is on disk, in hex, without decoding it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _decode_blocks(where: str, content: bytes) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
     # Here, because it imports torch, which takes 2 s that `zerostream prepare` never needs.
     from webdataset.autodecode import Decoder, handle_extension

@@ -125,12 +125,12 @@ def _first_difference(mine: list[dict[str, Any]], expected: list[dict[str, Any]]
 
 
 def _final_files(run_dir: Path) -> dict[str, str]:
-    """SHA-256 of each file of the newest checkpoint."""
+    """Hash of each file of the newest checkpoint."""
     paths = RunDir(run_dir)
     steps = paths.checkpoint_steps()
     if not steps:
         return {}
-    return {name: entry.sha256 for name, entry in load_manifest(paths.checkpoint(steps[-1])).files.items()}
+    return {name: entry.xxh3_128 for name, entry in load_manifest(paths.checkpoint(steps[-1])).files.items()}
 
 
 def _checkpoints_in_part(run_dir: Path) -> list[str]:

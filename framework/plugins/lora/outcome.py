@@ -3,7 +3,7 @@
     RUN_DIR/adapter/   adapter_config.json, adapter_model.safetensors     method lora
     RUN_DIR/model/     config.json, model.safetensors, tokenizer          method full
     .../tfidf.json, .../tfidf.safetensors   what the model answers together with, where it is an ensemble
-    .../zerostream.json   which base it belongs to, its classes, and the SHA-256 of all that is beside it and of itself
+    .../zerostream.json   which base it belongs to, its classes, and the hashes of all that is beside it and of itself
 
 It is made from the newest checkpoint that verifies, which holds every trained number whole, whatever ranks and stage wrote it.
 """
@@ -111,7 +111,7 @@ def outcome_of(run_dir: RunDir) -> Path:
 
 
 def read_card(folder: Path) -> Card:
-    """What the folder says of its weights, after every file has been compared with its SHA-256.
+    """What the folder says of its weights, after every file has been compared with its hash.
 
     Whoever changes a file can change the digests as well: they find accidents and mixed-up files, and prove nothing.
 
@@ -144,7 +144,7 @@ def read_card(folder: Path) -> Card:
     changed += [name for name in files if not (folder / name).is_file() or hash_file(folder / name) != files[name]]
     if changed:
         raise UserError(
-            f"{folder / changed[0]} is not what was saved (its SHA-256 differs)",
+            f"{folder / changed[0]} is not what was saved (its hash differs)",
             fix="copy the folder again from where it was made",
         )
     return card

@@ -67,7 +67,7 @@ def cut_the_manifest(folder: Path) -> None:
 
 DAMAGES: list[tuple[Damage, str]] = [
     (truncate, r"state-0 has 1000 bytes, not 1024"),
-    (flip_a_bit, r"state-0 does not have its recorded SHA-256"),
+    (flip_a_bit, r"state-0 does not have its recorded hash"),
     (remove_a_file, r"state-1 is missing"),
     (remove_the_manifest, r"no readable manifest"),
     (cut_the_manifest, r"no readable manifest"),
@@ -259,7 +259,7 @@ def test_a_saved_checkpoint_verifies_and_says_who_wrote_it(tmp_path: Path, world
         "validation_loss": None,
         "identity_fingerprint": identity_fingerprint(config),
         "data_fingerprint": "d" * 64,
-        "format_version": 2,
+        "format_version": 3,
     }
 
 

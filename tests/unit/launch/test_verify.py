@@ -15,6 +15,7 @@ import pytest
 from framework.checkpoint.manifest import CheckpointManifest, FileEntry, hash_file
 from framework.config import dump_config, identity_fingerprint, load_config
 from framework.data.manifest import load_manifest
+from framework.data.shards import hash_shard
 from framework.metrics.records import JsonLines
 from framework.run_dir import RunDir
 from tests.artefacts import checkpoint_manifest
@@ -168,8 +169,8 @@ def replace_by_a_folder(path: Path) -> None:
         (Path.unlink, "missing"),
         (truncate, "wrong size"),
         (lambda path: path.write_bytes(b""), "wrong size"),
-        (zero_the_tail, "wrong SHA-256"),
-        (flip_a_bit, "wrong SHA-256"),
+        (zero_the_tail, "wrong hash"),
+        (flip_a_bit, "wrong hash"),
         (replace_by_a_folder, "unreadable"),
     ],
     ids=["missing", "truncated", "empty", "zero tail", "flipped bit", "folder"],
@@ -208,7 +209,7 @@ def test_a_shard_that_is_no_tar_but_what_its_manifest_says_is_found(run_cli: Run
     entries = list(manifest.shards)
     path = shards / entries[0].name
     path.write_bytes(b"no tar" * 1000)
-    entries[0] = dataclasses.replace(entries[0], size_bytes=6000, sha256=hash_file(path))
+    entries[0] = dataclasses.replace(entries[0], size_bytes=6000, sha256=hash_shard(path))
     dataclasses.replace(manifest, shards=tuple(entries)).save(shards)
     assert damaged(states(run_cli, shards)) == {path.name: "wrong content"}
 
@@ -249,7 +250,7 @@ def test_another_tokenizer_is_found(run_cli: RunCli, shards: Path) -> None:
     [
         (Path.unlink, "missing"),
         (truncate, "wrong size"),
-        (flip_a_bit, "wrong SHA-256"),
+        (flip_a_bit, "wrong hash"),
         (replace_by_a_folder, "unreadable"),
     ],
     ids=["missing", "truncated", "flipped bit", "folder"],
@@ -299,7 +300,7 @@ def test_a_damaged_manifest_of_a_checkpoint_is_found(
 def test_one_damaged_checkpoint_of_a_run_is_found(run_cli: RunCli, run: Path) -> None:
     name = "checkpoints/step-00000004/state-00001-of-00002.safetensors"
     flip_a_bit(run / name)
-    assert damaged(states(run_cli, run)) == {name: "wrong SHA-256"}
+    assert damaged(states(run_cli, run)) == {name: "wrong hash"}
 
 
 def test_a_checkpoint_of_another_run_is_found(run_cli: RunCli, run: Path) -> None:
@@ -346,7 +347,7 @@ def test_a_damaged_config_is_found_and_the_checkpoints_are_looked_at_all_the_sam
     flip_a_bit(run / "checkpoints" / "step-00000004" / "state-00000-of-00002.safetensors")
     assert damaged(states(run_cli, run)) == {
         "config.yaml": "unreadable",
-        "checkpoints/step-00000004/state-00000-of-00002.safetensors": "wrong SHA-256",
+        "checkpoints/step-00000004/state-00000-of-00002.safetensors": "wrong hash",
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import xxhash
 
 from framework.checkpoint.fragments import CheckpointReader, write_fragments
 from framework.checkpoint.manifest import CheckpointManifest, FileEntry, hash_file, verify
@@ -128,7 +128,7 @@ def checkpoint_of(folder: Path, files: dict[str, bytes]) -> CheckpointManifest:
     entries = {}
     for name, content in files.items():
         (folder / name).write_bytes(content)
-        entries[name] = FileEntry(len(content), hashlib.sha256(content).hexdigest())
+        entries[name] = FileEntry(len(content), xxhash.xxh3_128(content).hexdigest())
     manifest = CheckpointManifest(
         step=4,
         cursor=32,
@@ -154,7 +154,7 @@ def test_a_checkpoint_manifest_names_files_beside_it_alone(canary: Path, name: s
     folder = canary.parent / "step-00000004"
     manifest = checkpoint_of(folder, {})
     (canary.parent / "outside").write_bytes(b"content")
-    entry = FileEntry(7, hashlib.sha256(b"content").hexdigest())
+    entry = FileEntry(7, xxhash.xxh3_128(b"content").hexdigest())
     dataclasses.replace(manifest, files={name: entry}).save(folder)
     for read in (load_checkpoint_manifest, verify):
         with pytest.raises(CheckpointError, match="which is no plain name"):

@@ -172,7 +172,8 @@ class OptimizerConfig(Section):
     """AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) or Muon; no decay for biases, norms and other vectors."""
 
     kind: Literal["adamw", "muon"] = "adamw"
-    """`muon` (Jordan et al. 2024) orthogonalises the updates of the blocks' matrices; all else is AdamW's. Not with offload."""
+    """`muon` (Jordan et al. 2024) orthogonalises the updates of the blocks' matrices; all else is AdamW's, stacked experts too.
+    Not with offload."""
     lr: PositiveFloat = 5e-4
     """Peak learning rate."""
     beta1: Probability = 0.9
@@ -200,7 +201,7 @@ class ScheduleConfig(Section):
     final_lr_fraction: Fraction = 0.1
     """Floor, reached at the last step, as a fraction of the peak."""
     decay_fraction: Fraction = 0.2
-    """Of `trapezoid`: share of the steps after the warm-up in which the rate falls; 1 is one straight line."""
+    """Of `trapezoid`: share of the steps after the warm-up in which the rate falls; 1 is one straight line, 0 never falls."""
 
 
 class OffloadConfig(Section):

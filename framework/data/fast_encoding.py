@@ -9,8 +9,8 @@ fast. It is believed only as far as it was compared with `tokenizers`:
 * Some texts with corners are compared at the start, 64 KiB of documents before the first batch, and a piece of a document
   of each batch after it.
 
-Whatever is found before the first batch means that `tokenizers` does all; found later, it is an error, for what was
-written by then may be wrong.
+Whatever is found before the first batch means that `tokenizers` does all, and so does a failure of gigatoken from then on. A
+difference that is found later is an error, for what was written by then may be wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from framework.data.fast_library import UnfitError, beginnings, compared_sorts, load_fast, print_sentence
+from framework.data.fast_library import (
+    UnfitError,
+    beginnings,
+    compared_sorts,
+    load_fast,
+    print_sentence,
+    unfit_if_it_fails,
+)
 from framework.data.tokenizer import Tokenizer
 from framework.errors import TokenizerError
 
@@ -73,29 +80,36 @@ class DocumentEncoder:
             self._begin(texts)
         if self._fast is None:
             return self._tokenizer.encode_with_ends(texts)
-        encoded = self._fast.encode_documents(texts)
-        if texts:
-            self._refuse_difference(texts[len(texts) // 2][:SAMPLE_CHARACTERS])
+        try:
+            with unfit_if_it_fails():
+                encoded = self._fast.encode_documents(texts)
+                sample = texts[len(texts) // 2][:SAMPLE_CHARACTERS] if texts else ""
+                agrees = self._fast.agrees_on([sample])
+        except UnfitError as reason:
+            self._go_on_slowly(reason)
+            return self._tokenizer.encode_with_ends(texts)
+        if not agrees:
+            raise TokenizerError(
+                f"gigatoken gives other token ids than Hugging Face's tokenizers for a document with {sample[:60]!r}",
+                fix="set ZEROSTREAM_GIGATOKEN=0, remove data.shards_dir, and prepare again",
+            )
         return self._joined(encoded)
 
     def _begin(self, texts: Sequence[str]) -> None:
         self._has_begun = True
         try:
-            fast = _FastTokenizer(self._tokenizer)
-            if not fast.agrees_on(beginnings(texts, FIRST_SAMPLE_CHARACTERS)):
-                raise UnfitError("gigatoken gives other token ids for this text")
+            with unfit_if_it_fails():
+                fast = _FastTokenizer(self._tokenizer)
+                if not fast.agrees_on(beginnings(texts, FIRST_SAMPLE_CHARACTERS)):
+                    raise UnfitError("gigatoken gives other token ids for this text")
         except UnfitError as reason:
-            self._say(f"tokenizing with Hugging Face's tokenizers: {reason}")
+            self._go_on_slowly(reason)
         else:
             self._fast = fast
 
-    def _refuse_difference(self, sample: str) -> None:
-        assert self._fast
-        if not self._fast.agrees_on([sample]):
-            raise TokenizerError(
-                f"gigatoken gives other token ids than Hugging Face's tokenizers for a document with {sample[:60]!r}",
-                fix="uninstall gigatoken, remove data.shards_dir, and prepare again",
-            )
+    def _go_on_slowly(self, reason: UnfitError) -> None:
+        self._fast = None
+        self._say(f"tokenizing with Hugging Face's tokenizers: {reason}")
 
     def _joined(self, encoded: Sequence[Ids]) -> tuple[npt.NDArray[Any], list[int]]:
         end = np.array([self._tokenizer.end_of_text_id], dtype=np.uint32)

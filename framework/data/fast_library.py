@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from framework.data.character_sorts import CharacterSorts, probe_vocabulary
@@ -11,34 +14,44 @@ from framework.data.character_sorts import CharacterSorts, probe_vocabulary
 if TYPE_CHECKING:
     import gigatoken
 
+_VARIABLE = "ZEROSTREAM_GIGATOKEN"
+
 
 class UnfitError(Exception):
     """Why gigatoken cannot be used, as the end of a sentence: the standard library does the work then."""
 
 
-def is_installed() -> bool:
-    """Whether gigatoken can be imported."""
+@contextmanager
+def unfit_if_it_fails() -> Iterator[None]:
+    """Turns whatever gigatoken may raise into an ``UnfitError``: another version has other names, a panic of its Rust code is no
+    ``Exception``, a library that is missing is an ``OSError``."""
     try:
-        import gigatoken  # noqa: F401
-    except ImportError:
-        return False
-    return True
+        yield
+    except (UnfitError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise UnfitError(f"gigatoken fails ({type(error).__name__}: {error})") from error
+
+
+def is_wanted() -> bool:
+    """Whether gigatoken is installed, and ``ZEROSTREAM_GIGATOKEN`` does not say 0."""
+    return os.environ.get(_VARIABLE) != "0" and find_spec("gigatoken") is not None
 
 
 def load_fast(tokenizer_json: str) -> gigatoken.Tokenizer:
     """gigatoken with the vocabulary of a ``tokenizer.json``.
 
     Raises:
-        UnfitError: it is not installed, or refuses the vocabulary.
+        UnfitError: it is not wanted or not installed, or refuses the vocabulary.
     """
-    if not is_installed():
+    if os.environ.get(_VARIABLE) == "0":
+        raise UnfitError(f"{_VARIABLE} is 0")
+    if not is_wanted():
         raise UnfitError("gigatoken, which is much faster, is not installed (pip install 'zerostream[fast]')")
-    import gigatoken
+    with unfit_if_it_fails():
+        import gigatoken
 
-    try:
         return gigatoken.Tokenizer.from_json(tokenizer_json)
-    except Exception as error:  # whatever it raises, there is another way
-        raise UnfitError(f"gigatoken cannot load this tokenizer: {error}") from error
 
 
 def compared_sorts() -> CharacterSorts:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from framework.config.schema import Config
 from framework.data.fast_learning import Merges, byte_symbols, learn_merges
-from framework.data.fast_library import UnfitError, is_installed, print_sentence
+from framework.data.fast_library import UnfitError, is_wanted, print_sentence, unfit_if_it_fails
 from framework.durable import storage_errors, write_durably
 from framework.errors import TokenizerError
 
@@ -45,7 +45,7 @@ class Tokenizer:
     """A ``tokenizers.Tokenizer`` whose special tokens never match inside text, with its end-of-text known."""
 
     def __init__(self, backend: tokenizers.Tokenizer, end_of_text: str = END_OF_TEXT) -> None:
-        """Takes over ``backend``: truncation, padding and the matching of special tokens are turned off.
+        """Takes over ``backend``: truncation, padding, dropped merges and the matching of special tokens are turned off.
 
         Raises:
             TokenizerError: ``end_of_text`` is not in the vocabulary.
@@ -59,6 +59,8 @@ class Tokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
+        if getattr(backend.model, "dropout", None):
+            backend.model.dropout = None  # the same text is the same tokens every time
         self._backend = backend
         self.end_of_text = end_of_text
         self.end_of_text_id: int = end_of_text_id
@@ -204,11 +206,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 def _train_bpe(documents: Iterable[str], vocab_size: int) -> Tokenizer:
     training: Iterable[str] = _first_bytes(documents, TRAINING_TEXT_BYTES)
-    if is_installed():  # else the text need not be held; that it is missing is said when tokenizing begins
+    if is_wanted():  # else the text need not be held; why it is not is said when tokenizing begins
         training = texts = list(training)
         if sum(map(len, texts)) > MUCH_TEXT_CHARACTERS:
             try:
-                return _learned_fast(texts, vocab_size)
+                with unfit_if_it_fails():
+                    return _learned_fast(texts, vocab_size)
             except UnfitError as reason:
                 print_sentence(f"learning the tokenizer with Hugging Face's tokenizers: {reason}")
     return Tokenizer(_trained(training, vocab_size))

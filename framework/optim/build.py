@@ -12,10 +12,13 @@ from framework.optim.muon import Muon
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW or Muon over ``parameter_groups``; the loop sets the rate of every step, the engine places Muon's matrices."""
+    """AdamW or Muon over ``parameter_groups``; the loop sets the rate of every step, the engine places Muon's matrices.
+
+    Until then the rate is 0: without ZeRO in bf16, DeepSpeed takes a step of its own when it starts, which would shrink weights.
+    """
     groups = parameter_groups(model, config)
     adamw: dict[str, Any] = {
-        "lr": config.lr,
+        "lr": 0.0,
         "betas": (config.beta1, config.beta2),
         "eps": config.eps,
         "fused": True,
@@ -46,8 +49,12 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
 
 def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The trained matrices of the repeated blocks by name, in the model's order; no embeddings, positions or output."""
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    """The trained matrices of the repeated blocks by name, in the model's order; no embeddings, positions or output.
+
+    What has three dimensions, as the stacked experts of a mixture, is no matrix: AdamW trains it.
+    """
+    outside = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    outside |= {id(output.weight) for output in map(_output_embeddings, model.modules()) if output is not None}
     return {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -55,8 +62,14 @@ def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
         if any(part.isdigit() for part in name.split("."))
         and parameter.requires_grad
         and len(whole_shape(parameter)) == 2
-        and id(parameter) not in embeddings
+        and id(parameter) not in outside
     }
+
+
+def _output_embeddings(module: nn.Module) -> Any:
+    """What transformers says gives the logits, in a module that it knows; None otherwise."""
+    ask = getattr(module, "get_output_embeddings", None)
+    return None if ask is None else ask()
 
 
 def whole_shape(parameter: nn.Parameter) -> torch.Size:

@@ -96,7 +96,14 @@ class Muon(torch.optim.AdamW):
             super().step()
         finally:
             self.param_groups = groups
-        muon = [(tensor, group) for group in groups if group["is_muon"] for tensor in group["params"]]
+        # As AdamW, it leaves alone what took no part in the loss: a block that was dropped.
+        muon = [
+            (tensor, group)
+            for group in groups
+            if group["is_muon"]
+            for tensor in group["params"]
+            if tensor.grad is not None
+        ]
         if muon:
             self._step_matrices(dict(muon))
 

@@ -219,7 +219,13 @@ class _Step:
         seconds = micro_steps * passes * network.gather_seconds(weights, messages)
         if engine.offload.parameters and not self.device.is_host:
             seconds += micro_steps * 2 * weights / self.ranks / self.device.host_bytes_per_second
-        return seconds, 0.0, float(micro_steps * passes * weights)
+        if self.config.optimizer.kind != "muon":
+            return seconds, 0.0, float(micro_steps * passes * weights)
+        # Every update of a matrix is summed whole, in float32, when all gradients are there.
+        matrices = shape.layers * len(shape.layer_matrices)
+        updates = 4 * shape.layers * sum(shape.layer_matrices)
+        exposed = network.all_reduce_seconds(updates, matrices)
+        return seconds, exposed, float(micro_steps * passes * weights + 2 * updates)
 
     def _network(self) -> Network:
         return Network(self.device, self.ranks_per_node, self.nodes, self.reached.link, self.reached.network)

@@ -139,6 +139,7 @@ class _ModelSize:
     def __init__(self, config: Config, model: LossModel) -> None:
         self.trainable = count_parameters(model)
         self.parameters = sum(map(count_elements, model.parameters()))
+        self.is_muon = config.optimizer.kind == "muon"
         embeddings = _look_up_parameters(model)
         self.flops_per_token = training_flops_per_token(
             self.parameters,
@@ -263,7 +264,8 @@ def _summarise(
         "flops_per_token": size.flops_per_token,
         "world_size": world.world_size,
     }
-    if frozen := size.parameters - size.trainable:  # what full fine-tuning would train, in place of what was added
+    # What full fine-tuning would train, in place of what was added. Muon keeps less of some parameters: no ratio tells how much.
+    if (frozen := size.parameters - size.trainable) and not size.is_muon:
         finished["full_fine_tuning_state_bytes"] = round(state_bytes * frozen / size.trainable)
     if skipped := count_skipped_sequences(run_dir):
         finished["skipped_sequences"] = skipped

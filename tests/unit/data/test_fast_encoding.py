@@ -125,7 +125,9 @@ def test_ids_that_differ_later_are_an_error(tokenizer: Tokenizer) -> None:
     encoder.encode_with_ends(TEXTS)
     assert encoder._fast
     encoder._fast._gigatoken = gigatoken.Tokenizer.from_json(train(["other words alone"], vocab_size=260).to_json())
-    with pytest.raises(TokenizerError, match=r"other token ids .* for a document with 'Once upon.*uninstall gigatoken"):
+    with pytest.raises(
+        TokenizerError, match=r"other token ids .* for a document with 'Once upon.*set ZEROSTREAM_GIGATOKEN=0"
+    ):
         encoder.encode_with_ends(TEXTS[:1])
 
 
@@ -155,3 +157,46 @@ def test_shards_have_the_same_bytes_whichever_library_made_them(
     prepare(make_config(tmp_path, "standard"))
     assert "zerostream: tokenizing with Hugging Face's tokenizers: gigatoken" in capsys.readouterr().err
     assert shards_of(tmp_path / "standard") == shards_of(tmp_path / "fast") == shards_of(tmp_path / "parts")
+
+
+class Panic(BaseException):
+    """As a panic of Rust code comes to Python: it is no Exception."""
+
+
+@pytest.mark.parametrize("error", [AttributeError("no backend"), OSError("libfoo.so"), Panic("index out of range")])
+def test_another_gigatoken_that_fails_is_not_used_and_a_sentence_says_so(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    pytest.importorskip("gigatoken", reason="the extra `fast` is not installed")
+
+    class Broken:
+        __spec__ = sys.modules["gigatoken"].__spec__
+
+        def __getattr__(self, name: str) -> None:
+            raise error
+
+    monkeypatch.setitem(sys.modules, "gigatoken", Broken())  # type: ignore[arg-type]
+    said: list[str] = []
+    assert_same(DocumentEncoder(tokenizer, said.append), tokenizer, TEXTS)
+    assert said == [f"tokenizing with Hugging Face's tokenizers: gigatoken fails ({type(error).__name__}: {error})"]
+
+
+def test_a_failure_in_the_middle_goes_on_without_it(tokenizer: Tokenizer, fast: DocumentEncoder) -> None:
+    said: list[str] = []
+    encoder = DocumentEncoder(tokenizer, said.append)
+    assert_same(encoder, tokenizer, TEXTS)
+
+    def fails(texts: object) -> None:
+        raise Panic("index out of range")
+
+    encoder._fast.encode_documents = fails  # type: ignore[union-attr, method-assign, assignment]
+    assert_same(encoder, tokenizer, TEXTS)
+    assert_same(encoder, tokenizer, TEXTS[::-1])
+    assert said == ["tokenizing with Hugging Face's tokenizers: gigatoken fails (Panic: index out of range)"]
+
+
+def test_it_can_be_declined(tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZEROSTREAM_GIGATOKEN", "0")
+    said: list[str] = []
+    assert_same(DocumentEncoder(tokenizer, said.append), tokenizer, TEXTS)
+    assert said == ["tokenizing with Hugging Face's tokenizers: ZEROSTREAM_GIGATOKEN is 0"]

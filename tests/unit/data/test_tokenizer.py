@@ -137,10 +137,11 @@ def test_end_of_text_of_a_pretrained_tokenizer_is_its_named_eos_token(tmp_path: 
     assert load_tokenizer(tmp_path / "again").end_of_text == "</s>"
 
 
-def test_pretrained_truncation_padding_and_added_tokens_are_turned_off(tmp_path: Path) -> None:
+def test_pretrained_truncation_and_dropped_merges_are_turned_off(tmp_path: Path) -> None:
     train().save(tmp_path)
     values = json.loads((tmp_path / "tokenizer.json").read_text())
     values["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    values["model"]["dropout"] = 0.5
     (tmp_path / "tokenizer.json").write_text(json.dumps(values))
     assert load_tokenizer(tmp_path).encode_documents(TEXTS) == train().encode_documents(TEXTS)
 

@@ -71,9 +71,18 @@ def test_a_partitioned_parameter_is_judged_by_its_full_shape() -> None:
     assert [len(group["params"]) for group in parameter_groups(model, ADAMW)] == [1, 1]
 
 
+def optimizer_at(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Built as engines build it, at the peak rate, as the loop sets it."""
+    optimizer = build_optimizer(model, config)
+    for group in optimizer.param_groups:
+        assert group["lr"] == 0
+        group["lr"] = config.lr
+    return optimizer
+
+
 def test_without_gradients_only_what_decays_shrinks() -> None:
     model = nn.Linear(3, 2)
-    optimizer = build_optimizer(model, OptimizerConfig(lr=0.5, weight_decay=0.1))
+    optimizer = optimizer_at(model, OptimizerConfig(lr=0.5, weight_decay=0.1))
     weight, bias = model.weight.detach().clone(), model.bias.detach().clone()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
@@ -85,7 +94,7 @@ def test_without_gradients_only_what_decays_shrinks() -> None:
 def test_a_step_is_the_one_of_the_paper() -> None:
     config = OptimizerConfig(lr=0.01, beta1=0.8, beta2=0.9, eps=1e-6, weight_decay=0.2)
     model = nn.Linear(1, 1, bias=False)
-    optimizer = build_optimizer(model, config)
+    optimizer = optimizer_at(model, config)
     weight, mean, square = model.weight.item(), 0.0, 0.0
     for step, gradient in enumerate((0.3, -0.7, 0.1), start=1):
         model.weight.grad = torch.full_like(model.weight, gradient)
@@ -117,3 +126,11 @@ def test_a_model_without_blocks_has_nothing_for_muon() -> None:
     (only, *_) = parameter_groups(nn.Linear(3, 2), MUON)
     assert not only["is_muon"]
     assert isinstance(build_optimizer(nn.Linear(3, 2), MUON), Muon)
+
+
+def test_an_output_layer_in_a_numbered_place_is_none_of_muons() -> None:
+    class Head(nn.Sequential):
+        def get_output_embeddings(self) -> nn.Module:
+            return self[1]
+
+    assert set(hidden_matrices(Head(nn.Linear(3, 3), nn.Linear(3, 8)))) == {"0.weight"}

@@ -79,3 +79,15 @@ def test_a_matrix_that_ranks_share_is_updated_as_a_whole_one(cuts: tuple[int, ..
         return torch.cat(parts)
 
     assert torch.equal(updated(spans), updated([(0, 96)]))
+
+
+def test_a_matrix_without_a_gradient_is_left_alone_as_adamw_does() -> None:
+    used, dropped = (torch.nn.Parameter(matrix_of((4, 6), seed)) for seed in (1, 2))
+    before = dropped.detach().clone()
+    muon = Muon([{"params": [used, dropped], "is_muon": True, "lr": 0.1, "weight_decay": 0.5}], momentum=0.9)
+    muon.place([Matrix(each.shape, Piece(each, 0, 0, 24), is_cut=False) for each in (used, dropped)], lambda _: None)
+    used.grad = matrix_of((4, 6), 3)
+    muon.step()
+    assert torch.equal(dropped, before)
+    assert dropped not in muon.state
+    assert not torch.equal(used, matrix_of((4, 6), 1))

@@ -116,6 +116,15 @@ class TestSpeed:
         assert more[1] == pytest.approx(flops / (H100.peak_flops.bf16 * H100.efficiency().matrix))
         assert more[8] == pytest.approx(more[1] / 8)
 
+    def test_muon_with_zero_3_sums_the_update_of_every_matrix(self) -> None:
+        def sent_bytes(kind: Literal["adamw", "muon"], stage: Literal[1, 3]) -> float:
+            config = config_of(zero_stage=stage).model_copy(update={"optimizer": OptimizerConfig(kind=kind)})
+            return plan_speed(config, 8, 1, H100).sent_bytes
+
+        assert sent_bytes("muon", 1) == sent_bytes("adamw", 1)
+        updates = 4 * 24 * (1024 * 3072 + 1024 * 1024 + 2 * 1024 * 4096)
+        assert sent_bytes("muon", 3) - sent_bytes("adamw", 3) == pytest.approx(2 * updates * 7 / 8)
+
     def test_ranks_of_one_host_share_its_rates(self) -> None:
         host = device_named("cpu")
         config = config_of(precision="fp32", zero_stage=1, micro_batch_size=1, global_batch_size=8)

@@ -26,9 +26,10 @@ from torch import nn
 from framework.model.loss_model import IGNORED_TARGET
 
 CHUNK_ROWS = {"cpu": 1024}
-"""Of logits at a time. Each chunk adds to all of ``dW``, so that few rows cost time; many cost memory, and miss a CPU's caches
-(docs/experiments.md)."""
-_CHUNK_ROWS_ELSEWHERE = 4096
+"""Of logits at a time, by kind of device. Each chunk adds to all of ``dW``: the fewer rows, the larger is that beside the
+products. The more rows, the more memory, and the more a CPU's caches miss (docs/experiments.md)."""
+CHUNK_ROWS_ELSEWHERE = 4096
+"""A GPU computes 300 products in the time of reading one number, a core of a CPU ten. Reckoned, not measured."""
 
 
 class LinearCrossEntropy(nn.Module):
@@ -81,7 +82,7 @@ def linear_cross_entropy(
         weight,
         targets,
         vocab_size,
-        chunk_rows or CHUNK_ROWS.get(hidden.device.type, _CHUNK_ROWS_ELSEWHERE),
+        chunk_rows or CHUNK_ROWS.get(hidden.device.type, CHUNK_ROWS_ELSEWHERE),
         is_learned and hidden.requires_grad,
         is_learned and weight.requires_grad,
     )
@@ -102,29 +103,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         counts = targets != IGNORED_TARGET
         targets = targets.where(counts, 0)
-        exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        loss = torch.zeros((), dtype=exact, device=hidden.device)
+        loss = torch.zeros((), dtype=_exact(hidden), device=hidden.device)
         hidden_gradients: list[torch.Tensor] = []
         weight_gradient: torch.Tensor | None = None
         for x, t, counted in zip(*(each.split(chunk_rows) for each in (hidden, targets, counts)), strict=True):
-            logits = F.linear(x, weight)
-            logits[:, vocab_size:] = -torch.inf
-            log_probs = F.log_softmax(logits, dim=-1, dtype=exact)
-            t = t.unsqueeze(1)
-            target_log_probs = log_probs.gather(1, t)
-            loss -= target_log_probs.squeeze(1).where(counted, 0).sum()
-            if not (needs_hidden or needs_weight):
-                continue
-            g = log_probs.exp_().to(x.dtype).scatter_(1, t, target_log_probs.expm1().to(x.dtype))
-            counted = counted.unsqueeze(1)
-            if needs_hidden:
-                hidden_gradients.append((g @ weight).where(counted, 0))
-            if needs_weight:
-                of_chunk = g.T @ x.where(counted, 0)
-                if weight_gradient is None:
-                    weight_gradient = of_chunk.to(exact)
-                else:
-                    weight_gradient += of_chunk
+            chunk_loss, dx, dw = _of_chunk(x, weight, t, counted, vocab_size, needs_hidden, needs_weight)
+            loss += chunk_loss
+            if dx is not None:
+                hidden_gradients.append(dx)
+            if dw is not None:
+                weight_gradient = dw.to(loss.dtype) if weight_gradient is None else weight_gradient.add_(dw)
         ctx.save_for_backward(torch.cat(hidden_gradients) if needs_hidden else None, weight_gradient)
         ctx.dtype = weight.dtype
         return loss
@@ -138,3 +126,35 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if weight_gradient is None else (weight_gradient * scale).to(ctx.dtype),
             *(None,) * 5,
         )
+
+
+def _exact(hidden: torch.Tensor) -> torch.dtype:
+    return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+
+
+def _of_chunk(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    counts: torch.Tensor,
+    vocab_size: int,
+    needs_hidden: bool,
+    needs_weight: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Loss, and its gradients by ``x`` and by ``weight`` in their dtype. A function, so that all else is freed at its end."""
+    logits = F.linear(x, weight).to(_exact(x))
+    logits[:, vocab_size:] = -torch.inf
+    log_probs = F.log_softmax(logits, dim=-1)
+    del logits
+    targets, counts = targets.unsqueeze(1), counts.unsqueeze(1)
+    target_log_probs = log_probs.gather(1, targets)
+    loss = -target_log_probs.where(counts, 0).sum()
+    if not (needs_hidden or needs_weight):
+        return loss, None, None
+    g = log_probs.exp_().to(x.dtype)
+    del log_probs
+    g.scatter_(1, targets, target_log_probs.expm1().to(x.dtype))
+    # Rows that do not count are left out where they are narrow.
+    dx = (g @ weight).where(counts, 0) if needs_hidden else None
+    dw = g.T @ x.where(counts, 0) if needs_weight else None
+    return loss, dx, dw

@@ -87,19 +87,17 @@ class LanguageModel(LossModel):
         return F.log_softmax(self.logits(input_ids).float(), dim=-1)
 
 
-def _causal_model(transformer: nn.Module) -> Any:
+def _causal_model(transformer: Any) -> Any:
     """transformers' model, with adapters inside and none around; None if there is none."""
-    if isinstance(transformer, PreTrainedModel):
-        return transformer
-    inner = getattr(transformer, "get_base_model", lambda: None)()
+    inner: Any = transformer.get_base_model() if hasattr(transformer, "get_base_model") else transformer
     return inner if isinstance(inner, PreTrainedModel) else None
 
 
-def _plain_head(transformer: nn.Module) -> nn.Linear | None:
-    """The layer whose product with the last hidden state is the logits; None where they are more than that."""
+def _plain_head(transformer: nn.Module) -> Any:
+    """The ``nn.Linear`` whose product with the last hidden state is the logits; None where they are more than that."""
     model = _causal_model(transformer)
     if model is None or model.config.model_type not in PLAIN_HEADS:
         return None
     head = model.get_output_embeddings()
     # An adapter on it, or a packed one, is of another class.
-    return head if type(head) is nn.Linear and head.bias is None else None
+    return head if type(head) is nn.Linear and getattr(head, "bias", None) is None else None

@@ -77,7 +77,7 @@ def linear_cross_entropy(
         RuntimeError: a target is outside of the padded vocabulary (on a GPU, torch's assertion on the device).
     """
     is_learned = torch.is_grad_enabled()
-    loss: torch.Tensor = _LinearCrossEntropy.apply(
+    loss: torch.Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch's
         hidden,
         weight,
         targets,

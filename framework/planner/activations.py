@@ -14,6 +14,8 @@ from framework.planner.shape import ModelShape
 
 _TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
 """Those that a compiled backward pass computes again: ``framework.model.activation``."""
+CHUNK_ROWS, CHUNK_ROWS_ON_HOST = 4096, 1024
+"""Of logits at a time (``framework.model.linear_cross_entropy``)."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,13 @@ class Activations:
     input_bytes: int
     """What a block is computed from: all that is kept of it with activation checkpointing."""
     ends_bytes: int
-    """Kept outside the blocks: ids, positions, the last norm, the output matrix's input."""
+    """Kept outside the blocks: ids, positions, the last norm."""
     logits_bytes: int
-    """At the loss."""
+    """At the loss, while it computes a chunk of rows: hidden states, logits, log-probabilities and their gradient."""
+    ahead_bytes: int
+    """Gradients that the loss has computed in its forward pass: of the hidden states, and of the output matrix in float32."""
+    output_gradient_bytes: int
+    """The output matrix's, from the loss's backward pass on; a tied one waits for the embedding's to be added to it."""
     working_bytes: int
     """What a block's backward pass has in hand at once beyond what it has freed: gradients of activations."""
 
@@ -42,17 +48,22 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
     if shape.dropout:
         per_token += _dropout_bytes(shape, element, on_host)
     if shape.norm == "rms":
-        ends = 3 * element * width + (4 - element) * width + 4
+        ends = 2 * element * width + (4 - element) * width + 4
         rotary = 2 * element * shape.head_width * shape.context_length
     else:
-        ends, rotary = 2 * element * width + 2 * element, 0
-    # Log-probabilities, their gradient and that of the logits, in float32; compiled, the logits and their gradient as they are.
-    logits = 2 * element * shape.vocab_rows if fused else 12 * shape.vocab_size
+        ends, rotary = element * width + 2 * element, 0
+    output = shape.vocab_rows * width
+    rows = min(tokens, CHUNK_ROWS_ON_HOST if on_host else CHUNK_ROWS)
+    # Logits and log-probabilities in float32, then their gradient beside the matrix's; compiled, all in the compute precision.
+    before, after = (2 * element, element) if fused else (8, 4 if element == 4 else 4 + element)
+    logits = max(before * rows * shape.vocab_rows, after * rows * shape.vocab_rows + element * output)
     return Activations(
         block_bytes=tokens * per_token,
         input_bytes=tokens * element * width,
-        ends_bytes=tokens * (ends + 24) + rotary,
-        logits_bytes=tokens * logits,
+        ends_bytes=tokens * (ends + 16) + rotary,
+        logits_bytes=logits + tokens * element * width,
+        ahead_bytes=tokens * element * width + 4 * output,
+        output_gradient_bytes=element * output,
         working_bytes=tokens * element * ((2 if shape.is_gated else 1) * inner + 2 * width),
     )
 

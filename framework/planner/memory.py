@@ -2,9 +2,11 @@
 
 A step has a few moments at which memory can be at its peak; each is a sum of parts, and the largest one is the plan:
 
-    end of forward   states + gradients of the micro-steps before + all activations + what weights arrived in (ZeRO-3)
-    loss             the same, with logits in place of that
-    last block       the same without logits, with one block's gradients of activations (and its activations, when recomputed)
+    end of forward   states + gradients of the micro-steps before + all activations + gradients that the loss has computed
+                     ahead + what weights arrived in (ZeRO-3)
+    loss             the same, with a chunk of logits in place of what weights arrived in
+    last block       the same, with the output matrix's gradient in place of both, and one block's gradients of activations
+                     (and its activations, when recomputed)
     first block      states + all gradients on their way + one block
     exchange         states + gradients + what is copied to exchange them, when a first bucket is full and at the end
     optimizer step   states + this rank's gradients
@@ -156,6 +158,8 @@ def _moments(
     recomputes = config.engine.activation_checkpointing
     per_block = activations.input_bytes if recomputes else activations.block_bytes
     kept: Bytes = {"activations": shape.layers * per_block + activations.ends_bytes}
+    ahead: Bytes = {"logits": activations.ahead_bytes}
+    output: Bytes = {"logits": activations.output_gradient_bytes}
     block: Bytes = {"workspace": activations.working_bytes}
     if recomputes:
         block = add(block, {"activations": activations.block_bytes})
@@ -165,9 +169,9 @@ def _moments(
     still_to_come = (4 if config.engine.precision == "fp32" else 2) * shape.layer_parameters
     flowing: Bytes = {part: max(0, count - still_to_come) for part, count in states.flowing.items()}
     moments = {
-        "end of forward": add(states.always, states.gathered, states.gathering, before, kept),
-        "loss": add(states.always, states.gathered, before, kept, {"logits": activations.logits_bytes}),
-        "last block": add(states.always, states.gathered, before, kept, block),
+        "end of forward": add(states.always, states.gathered, states.gathering, before, kept, ahead),
+        "loss": add(states.always, states.gathered, before, kept, ahead, {"logits": activations.logits_bytes}),
+        "last block": add(states.always, states.gathered, before, kept, output, block),
         "first block": add(states.always, flowing, one_block),
         "optimizer step": add(states.always, states.stepping),
     }
@@ -176,7 +180,7 @@ def _moments(
         name = "exchange" if len(states.exchanges) == 1 else f"exchange {number}"
         moments[name] = add(states.always, exchanged, _scaled(states.gathered, left), _scaled(kept, left))
         if left > 0:
-            moments[name] = add(moments[name], block)
+            moments[name] = add(moments[name], block, output if shape.is_tied else {})
     return moments
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from framework.config import build_config
+from framework.model import linear_cross_entropy
 from framework.model.build import build_model
-from framework.planner.activations import activations_of
+from framework.planner.activations import CHUNK_ROWS, CHUNK_ROWS_ON_HOST, activations_of
 from framework.planner.shape import shape_of
 
 SEQUENCES, CONTEXT, VOCABULARY = 2, 64, 512
@@ -83,8 +84,13 @@ def test_recomputing_keeps_a_blocks_input_alone(architecture: str) -> None:
 def test_what_is_kept_outside_the_blocks(architecture: str, precision: str) -> None:
     one, two = (config_of(architecture, {}, precision, layers) for layers in (1, 2))
     planned = activations_of(shape_of(one), one.engine, on_host=True)
-    outside = 2 * kept_bytes(one) - kept_bytes(two) - 4 * SEQUENCES * CONTEXT * VOCABULARY  # log-probabilities
+    outside = 2 * kept_bytes(one) - kept_bytes(two) - planned.ahead_bytes
     assert outside == pytest.approx(planned.ends_bytes, rel=0.1)
+
+
+def test_the_loss_takes_as_many_rows_at_a_time_as_is_planned() -> None:
+    assert linear_cross_entropy.CHUNK_ROWS == {"cpu": CHUNK_ROWS_ON_HOST}
+    assert linear_cross_entropy.CHUNK_ROWS_ELSEWHERE == CHUNK_ROWS
 
 
 def test_attention_with_dropout_keeps_its_matrices_on_a_cpu() -> None:

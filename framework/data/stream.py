@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,7 @@ from framework.failpoints import failpoint
 
 IGNORED_TARGET = -100
 _HALF = 1 << 32
+_ROW_DTYPE = np.dtype("<u4")  # what digests are of
 
 _log = logging.getLogger(__name__)
 
@@ -114,15 +115,14 @@ class StepBatch:
     bad_shards: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class TokenSequence:
-    """One row: ``tokens`` [at most context_length + 1] int64, and the cursor it was read for.
+class TokenSequence(NamedTuple):
+    """One row: ``tokens`` [at most context_length + 1] uint32, and the cursor it was read for.
 
     A row of a bad shard that is skipped has no tokens, and ``bad_shard`` says where that shard is.
     """
 
     cursor: int
-    tokens: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.uint32]
     bad_shard: str | None = None
 
     @property
@@ -174,13 +174,13 @@ class SequenceReader:
                 _pass_failpoint(shard, step)
                 text = self._text(address, shard)
                 first = address.row * self._context_length
-                return TokenSequence(cursor, text[first : first + self._context_length + 1].astype(np.int64))
+                return TokenSequence(cursor, text[first : first + self._context_length + 1].astype(_ROW_DTYPE))
             except ShardError as error:
                 if self._on_bad_shard == "error":
                     raise
                 _log.warning("%s; its sequences are left out (data.on_bad_shard is skip)", error.cause)
                 self._bad.add((address.part, address.shard))
-        return TokenSequence(cursor, np.zeros(0, dtype=np.int64), shard.source.where(shard.entry))
+        return TokenSequence(cursor, np.zeros(0, dtype=_ROW_DTYPE), shard.source.where(shard.entry))
 
     def _text(self, address: Address, shard: Shard) -> npt.NDArray[np.unsignedinteger[Any]]:
         key = (address.part, address.epoch, address.shard)
@@ -233,21 +233,28 @@ def make_micro_batch(
     sequences: Sequence[TokenSequence], micro_batch_size: int, context_length: int, end_of_text_id: int
 ) -> MicroBatch:
     """Stacks sequences; short, empty and missing rows are padding (end-of-text in, ``IGNORED_TARGET`` out)."""
-    input_ids = np.full((micro_batch_size, context_length), end_of_text_id, dtype=np.int64)
-    targets = np.full((micro_batch_size, context_length), IGNORED_TARGET, dtype=np.int64)
+    tokens = np.empty((micro_batch_size, context_length + 1), dtype=_ROW_DTYPE)
+    counts = [sequence.target_tokens for sequence in sequences] + [0] * (micro_batch_size - len(sequences))
     for row, sequence in enumerate(sequences):
-        count = sequence.target_tokens
-        input_ids[row, :count] = sequence.tokens[:-1]
-        targets[row, :count] = sequence.tokens[1:]
+        tokens[row, : len(sequence.tokens)] = sequence.tokens
+    input_ids, targets = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
+    for row, count in enumerate(counts):
+        if count < context_length:
+            input_ids[row, count:] = end_of_text_id
+            targets[row, count:] = IGNORED_TARGET
     return MicroBatch(torch.from_numpy(input_ids), torch.from_numpy(targets))
 
 
-def digest_of(sequence: TokenSequence) -> Digest:
-    """The digest of one sequence at its cursor; of an empty one, of its cursor alone."""
-    hasher = hashlib.blake2b(sequence.cursor.to_bytes(8, "little"), digest_size=8)
-    hasher.update(sequence.tokens.astype("<u4").tobytes())
-    value = int.from_bytes(hasher.digest(), "little")
-    return Digest(value >> 32, value % _HALF)
+def digest_of(sequences: Iterable[TokenSequence]) -> Digest:
+    """The digest of sequences at their cursors; of an empty one, of its cursor alone."""
+    high = low = 0
+    for sequence in sequences:
+        hasher = hashlib.blake2b(sequence.cursor.to_bytes(8, "little"), digest_size=8)
+        hasher.update(sequence.tokens)
+        value = int.from_bytes(hasher.digest(), "little")
+        high += value >> 32
+        low += value % _HALF
+    return Digest(high % _HALF, low % _HALF)
 
 
 @dataclass(frozen=True)
@@ -364,7 +371,7 @@ class TrainStream:
             step,
             micro_batches,
             target_tokens=sum(row.target_tokens for row in rows),
-            digest=sum(map(digest_of, rows), start=Digest()),
+            digest=digest_of(rows),
             skipped_sequences=sum(row.bad_shard is not None for row in rows),
             bad_shards=bad_shards,
         )

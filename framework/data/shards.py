@@ -145,7 +145,7 @@ class ShardWriter:
 
 
 def read_shard(path: Path, entry: ShardEntry) -> ShardContent:
-    """Reads a shard once, verifies it against its line of the manifest, and decodes it with stock webdataset stages.
+    """Reads a shard once, verifies it against its line of the manifest, and decodes it.
 
     Raises:
         ShardError: the shard is missing, unreadable, or not the one the manifest describes.
@@ -228,8 +228,8 @@ def _decode_blocks(where: str, content: bytes) -> Iterator[tuple[npt.NDArray[Any
 
 
 def _members(where: str, content: bytes) -> Iterator[dict[str, Any]]:
-    """The arrays of a tar as ``group_by_keys`` takes them. They lie where the tar is in memory: webdataset's own reader copies
-    each member from a stream, which takes as long again as reading the file, and a sparse one would grow to any size."""
+    """The arrays of a plain tar, as ``group_by_keys`` takes them. They stay where the tar lies in memory: webdataset's own reader
+    copies members from a stream, which takes twice as long as reading the file, and a sparse one would grow to any size."""
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
         for member in tar:
             if not _MEMBER_NAME.fullmatch(member.name) or not member.isreg() or member.issparse():

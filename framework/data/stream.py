@@ -4,7 +4,7 @@ The stages are generators composed by a stock ``webdataset.DataPipeline``::
 
     places      (cursor, address) pairs of this rank's lanes, from the order function alone
       |         -> nothing is read to find out what to read; resume starts here, at any cursor
-    sequences   opens each lane's shard (size and SHA-256 verified, webdataset's own tar stages decode it), puts its
+    sequences   opens each lane's shard (size and SHA-256 verified, its members grouped by webdataset), puts its
       |         documents into the epoch's order, and takes the row of context_length + 1 tokens; a row of a bad shard
       |         that is to be skipped is empty, so that ranks stay in step and the order is as it was
     steps       collects the rank's rows of one step and cuts them into micro-batches
@@ -35,7 +35,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow
 import torch
 import webdataset
 
@@ -59,7 +58,10 @@ from framework.failpoints import failpoint
 
 IGNORED_TARGET = -100
 _HALF = 1 << 32
-_ROW_DTYPE = np.dtype("<u4")  # what digests are of
+_ROW_DTYPE = np.dtype("<u4")
+"""Of a row until it is part of a batch: digests are of these bytes."""
+_GROUP_TOKENS = 2**16
+"""Documents of about so many tokens are put in order together: their index, eight bytes a token, then stays in the cache."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +118,7 @@ class StepBatch:
 
 
 class TokenSequence(NamedTuple):
-    """One row: ``tokens`` [at most context_length + 1] uint32, and the cursor it was read for.
+    """One row: ``tokens`` [at most context_length + 1] little-endian uint32, and the cursor it was read for.
 
     A row of a bad shard that is skipped has no tokens, and ``bad_shard`` says where that shard is.
     """
@@ -217,15 +219,20 @@ def epoch_tokens(
 
     Why an end-of-text in front: docs/decisions/0006-prefix-end-of-text.md.
     """
-    # Arrow copies a document at a time: an index of all tokens takes 16 times as long, and 12 times the text's memory.
-    starts = pyarrow.py_buffer(offsets * tokens.itemsize)
-    in_shard = pyarrow.LargeBinaryArray.from_buffers(
-        pyarrow.large_binary(), len(documents), [None, starts, pyarrow.py_buffer(tokens)]
-    )
-    in_order = in_shard.take(pyarrow.array(documents))
+    starts, lengths = offsets[documents], np.diff(offsets)[documents]
+    ends = np.cumsum(lengths)
+    # Position i of the new text is token i - (start of its document there) + (start of its document in the shard).
+    shifts = starts - (ends - lengths)
     text = np.empty(len(tokens) + 1, dtype=tokens.dtype)
     text[0] = end_of_text_id
-    text[1:] = np.frombuffer(in_order.buffers()[2], dtype=tokens.dtype, count=len(tokens))
+    groups = [0, *(np.flatnonzero(np.diff(ends // _GROUP_TOKENS)) + 1).tolist(), len(documents)]
+    for first, last in itertools.pairwise(groups):
+        begin, end = ends[first] - lengths[first], ends[last - 1]
+        source = np.repeat(shifts[first:last], lengths[first:last])
+        source += np.arange(begin, end)
+        tokens.take(
+            source, out=text[1 + begin : 1 + end], mode="clip"
+        )  # "raise" would write into a copy of ``out`` first
     return text
 
 
@@ -250,7 +257,7 @@ def digest_of(sequences: Iterable[TokenSequence]) -> Digest:
     high = low = 0
     for sequence in sequences:
         hasher = hashlib.blake2b(sequence.cursor.to_bytes(8, "little"), digest_size=8)
-        hasher.update(sequence.tokens)
+        hasher.update(sequence.tokens.data)
         value = int.from_bytes(hasher.digest(), "little")
         high += value >> 32
         low += value % _HALF

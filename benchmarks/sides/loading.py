@@ -129,12 +129,14 @@ def memory_map(task: Task) -> Iterator[Rows]:
 
 def memory_map_digest(task: Task) -> Iterator[Rows]:
     """The same with two of the things that ours does: a digest of each row, and inputs and targets that do not overlap."""
+    import torch
+
     for rows in _windows(task):
         wide = rows.astype("<u4")
         for row in wide:
             hashlib.blake2b(row.data, digest_size=8).digest()
-        inputs, targets = _pair(wide)
-        yield inputs.contiguous(), targets.contiguous()
+        inputs, targets = wide[:, :-1].astype("int64"), wide[:, 1:].astype("int64")
+        yield torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
 def _windows(task: Task) -> Iterator[Any]:

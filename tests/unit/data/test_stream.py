@@ -29,6 +29,7 @@ from framework.data.stream import (
     TokenSequence,
     TrainStream,
     digest_of,
+    epoch_tokens,
     validation_micro_batches,
 )
 from framework.errors import ShardError
@@ -241,6 +242,18 @@ def test_what_a_run_reads_is_pinned(tmp_path: Path, write_shards: WriteShards, d
         read.update(micro.input_ids.numpy().astype("<i8").tobytes() + micro.targets.numpy().astype("<i8").tobytes())
     assert read.hexdigest() == "5fd7be18cc9ecc1038c69bf13c2e963c4d6268afa611e92b914359fe001f8ed4"
     assert str(sum((batch.digest for batch in batches), start=Digest())) == "ec5d6b200d0cde42"
+
+
+@pytest.mark.parametrize("group_tokens", [1, 5, 12, 1000])
+def test_documents_are_put_in_order_whatever_their_sizes(monkeypatch: pytest.MonkeyPatch, group_tokens: int) -> None:
+    monkeypatch.setattr("framework.data.stream._GROUP_TOKENS", group_tokens)
+    random = np.random.default_rng(0)
+    documents = [random.integers(0, 60_000, size=size, dtype=np.uint16) for size in (3, 0, 1, 40, 2, 12, 0, 5, 7, 0)]
+    offsets = np.cumsum([0, *map(len, documents)])
+    order = random.permutation(len(documents))
+    text = epoch_tokens(np.concatenate(documents), offsets, order, 9)
+    assert text.dtype == np.uint16
+    assert text.tolist() == [9, *itertools.chain.from_iterable(documents[number].tolist() for number in order)]
 
 
 # --- Resuming ---

@@ -3,8 +3,9 @@
     python -m benchmarks loader                            64M tokens of random documents, rows of 1,024
     python -m benchmarks loader --tokens 256 --rows 16
 
-Our readers take turns with a memory map and with stock webdataset that stores a row a sample. A step is one batch of ROWS rows,
-inputs and targets as int64. The first batch counts from the start of reading, imports done; the resumed one begins in mid-epoch.
+Our readers take turns with a memory map, with one that also hashes what it reads, as ours does, and with stock webdataset that
+stores a row a sample. A step is one batch of ROWS rows, inputs and targets as int64. A turn is as long as a shard, so that
+each of ours opens one. The first batch counts from the start of reading, imports done; the resumed one begins in mid-epoch.
 ``python -m benchmarks peers`` has more loaders. One JSON line a reader.
 """
 
@@ -24,7 +25,7 @@ from benchmarks.records import add_output, new_record, publish, summary
 from benchmarks.sides.loading import Task, steps_of
 from benchmarks.turns import Side, interleave
 
-READERS = ("zerostream", "zerostream_ahead", "zerostream_http", "memory_map", "webdataset_rows")
+READERS = ("zerostream", "zerostream_ahead", "zerostream_http", "memory_map", "memory_map_digest", "webdataset_rows")
 _DOCUMENT_TOKENS = 400
 _SHARD_TOKENS = 8 * 2**20
 
@@ -53,7 +54,7 @@ def add_work(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--context", type=int, default=1024, help="of a row (default 1024)")
     parser.add_argument("--rows", type=int, default=8, help="of a batch (default 8)")
     parser.add_argument("--turns", type=int, default=7, help="of each side (default 7)")
-    parser.add_argument("--steps", type=int, default=400, help="batches of a turn (default 400)")
+    parser.add_argument("--steps", type=int, default=1024, help="batches of a turn (default 1024)")
 
 
 def write_tokens(folder: Path, tokens: int) -> None:

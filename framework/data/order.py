@@ -30,6 +30,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,8 +39,7 @@ from framework.data.mixture import Integers, MixtureSchedule
 _EVALUATION_SEED = 0
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """Where one sequence stands: row ``row`` of shard number ``shard``, in that epoch's order of its documents.
 
     ``part`` says which part of a mixture the epoch and the shard are of.

@@ -4,7 +4,7 @@ The stages are generators composed by a stock ``webdataset.DataPipeline``::
 
     places      (cursor, address) pairs of this rank's lanes, from the order function alone
       |         -> nothing is read to find out what to read; resume starts here, at any cursor
-    sequences   opens each lane's shard (size and SHA-256 verified, webdataset's own tar stages decode it), puts its
+    sequences   opens each lane's shard (size and SHA-256 verified, its members grouped by webdataset), puts its
       |         documents into the epoch's order, and takes the row of context_length + 1 tokens; a row of a bad shard
       |         that is to be skipped is empty, so that ranks stay in step and the order is as it was
     steps       collects the rank's rows of one step and cuts them into micro-batches
@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,10 @@ from framework.failpoints import failpoint
 
 IGNORED_TARGET = -100
 _HALF = 1 << 32
+_ROW_DTYPE = np.dtype("<u4")
+"""Of a row until it is part of a batch: digests are of these bytes."""
+_GROUP_TOKENS = 2**16
+"""Documents of about so many tokens are put in order together: their index, eight bytes a token, then stays in the cache."""
 
 _log = logging.getLogger(__name__)
 
@@ -113,15 +117,14 @@ class StepBatch:
     bad_shards: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class TokenSequence:
-    """One row: ``tokens`` [at most context_length + 1] int64, and the cursor it was read for.
+class TokenSequence(NamedTuple):
+    """One row: ``tokens`` [at most context_length + 1] little-endian uint32, and the cursor it was read for.
 
     A row of a bad shard that is skipped has no tokens, and ``bad_shard`` says where that shard is.
     """
 
     cursor: int
-    tokens: npt.NDArray[np.int64]
+    tokens: npt.NDArray[np.uint32]
     bad_shard: str | None = None
 
     @property
@@ -173,13 +176,13 @@ class SequenceReader:
                 _pass_failpoint(shard, step)
                 text = self._text(address, shard)
                 first = address.row * self._context_length
-                return TokenSequence(cursor, text[first : first + self._context_length + 1].astype(np.int64))
+                return TokenSequence(cursor, text[first : first + self._context_length + 1].astype(_ROW_DTYPE))
             except ShardError as error:
                 if self._on_bad_shard == "error":
                     raise
                 _log.warning("%s; its sequences are left out (data.on_bad_shard is skip)", error.cause)
                 self._bad.add((address.part, address.shard))
-        return TokenSequence(cursor, np.zeros(0, dtype=np.int64), shard.source.where(shard.entry))
+        return TokenSequence(cursor, np.zeros(0, dtype=_ROW_DTYPE), shard.source.where(shard.entry))
 
     def _text(self, address: Address, shard: Shard) -> npt.NDArray[np.unsignedinteger[Any]]:
         key = (address.part, address.epoch, address.shard)
@@ -216,13 +219,20 @@ def epoch_tokens(
 
     Why an end-of-text in front: docs/decisions/0006-prefix-end-of-text.md.
     """
-    lengths = np.diff(offsets)[documents]
+    starts, lengths = offsets[documents], np.diff(offsets)[documents]
     ends = np.cumsum(lengths)
     # Position i of the new text is token i - (start of its document there) + (start of its document in the shard).
-    source = np.arange(len(tokens), dtype=np.int64) + np.repeat(offsets[documents] - (ends - lengths), lengths)
+    shifts = starts - (ends - lengths)
     text = np.empty(len(tokens) + 1, dtype=tokens.dtype)
     text[0] = end_of_text_id
-    np.take(tokens, source, out=text[1:])
+    groups = [0, *(np.flatnonzero(np.diff(ends // _GROUP_TOKENS)) + 1).tolist(), len(documents)]
+    for first, last in itertools.pairwise(groups):
+        begin, end = ends[first] - lengths[first], ends[last - 1]
+        source = np.repeat(shifts[first:last], lengths[first:last])
+        source += np.arange(begin, end)
+        tokens.take(
+            source, out=text[1 + begin : 1 + end], mode="clip"
+        )  # "raise" would write into a copy of ``out`` first
     return text
 
 
@@ -230,21 +240,28 @@ def make_micro_batch(
     sequences: Sequence[TokenSequence], micro_batch_size: int, context_length: int, end_of_text_id: int
 ) -> MicroBatch:
     """Stacks sequences; short, empty and missing rows are padding (end-of-text in, ``IGNORED_TARGET`` out)."""
-    input_ids = np.full((micro_batch_size, context_length), end_of_text_id, dtype=np.int64)
-    targets = np.full((micro_batch_size, context_length), IGNORED_TARGET, dtype=np.int64)
+    tokens = np.empty((micro_batch_size, context_length + 1), dtype=_ROW_DTYPE)
+    counts = [sequence.target_tokens for sequence in sequences] + [0] * (micro_batch_size - len(sequences))
     for row, sequence in enumerate(sequences):
-        count = sequence.target_tokens
-        input_ids[row, :count] = sequence.tokens[:-1]
-        targets[row, :count] = sequence.tokens[1:]
+        tokens[row, : len(sequence.tokens)] = sequence.tokens
+    input_ids, targets = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
+    for row, count in enumerate(counts):
+        if count < context_length:
+            input_ids[row, count:] = end_of_text_id
+            targets[row, count:] = IGNORED_TARGET
     return MicroBatch(torch.from_numpy(input_ids), torch.from_numpy(targets))
 
 
-def digest_of(sequence: TokenSequence) -> Digest:
-    """The digest of one sequence at its cursor; of an empty one, of its cursor alone."""
-    hasher = hashlib.blake2b(sequence.cursor.to_bytes(8, "little"), digest_size=8)
-    hasher.update(sequence.tokens.astype("<u4").tobytes())
-    value = int.from_bytes(hasher.digest(), "little")
-    return Digest(value >> 32, value % _HALF)
+def digest_of(sequences: Iterable[TokenSequence]) -> Digest:
+    """The digest of sequences at their cursors; of an empty one, of its cursor alone."""
+    high = low = 0
+    for sequence in sequences:
+        hasher = hashlib.blake2b(sequence.cursor.to_bytes(8, "little"), digest_size=8)
+        hasher.update(sequence.tokens.data)
+        value = int.from_bytes(hasher.digest(), "little")
+        high += value >> 32
+        low += value % _HALF
+    return Digest(high % _HALF, low % _HALF)
 
 
 @dataclass(frozen=True)
@@ -361,7 +378,7 @@ class TrainStream:
             step,
             micro_batches,
             target_tokens=sum(row.target_tokens for row in rows),
-            digest=sum(map(digest_of, rows), start=Digest()),
+            digest=digest_of(rows),
             skipped_sequences=sum(row.bad_shard is not None for row in rows),
             bad_shards=bad_shards,
         )

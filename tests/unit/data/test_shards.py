@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import hashlib
 import io
 import os
@@ -192,6 +193,14 @@ def test_a_member_that_is_no_file_is_refused(tmp_path: Path, kind: bytes) -> Non
         member.type, member.linkname = kind, "/etc/passwd"
         tar.addfile(member)
     with pytest.raises(ShardError, match="is none of ours"):
+        read_shard(path, tar_entry(path))
+
+
+def test_a_compressed_tar_is_refused(tmp_path: Path) -> None:
+    entry = write(tmp_path, make_documents())
+    path = tmp_path / entry.name
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ShardError, match="holds no token blocks"):
         read_shard(path, tar_entry(path))
 
 

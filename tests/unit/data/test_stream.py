@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from collections import Counter
@@ -8,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,6 +29,7 @@ from framework.data.stream import (
     TokenSequence,
     TrainStream,
     digest_of,
+    epoch_tokens,
     validation_micro_batches,
 )
 from framework.errors import ShardError
@@ -76,6 +79,10 @@ def targets_of(rows: list[tuple[list[int], list[int]]]) -> Counter[int]:
 
 def tokens_of(shards: list[list[list[int]]]) -> Counter[int]:
     return Counter(token for documents in shards for document in documents for token in [*document, 0])
+
+
+def row_of(*tokens: int) -> npt.NDArray[np.uint32]:
+    return np.array(tokens, dtype=np.uint32)
 
 
 def equal(first: StepBatch, second: StepBatch) -> bool:
@@ -200,16 +207,16 @@ def test_one_changed_token_changes_the_digest_of_its_step_alone(tmp_path: Path, 
 
 
 def test_two_sequences_that_swap_places_change_the_digest() -> None:
-    first, second = np.array([1, 2, 3]), np.array([4, 5, 6])
-    straight = digest_of(TokenSequence(10, first)) + digest_of(TokenSequence(11, second))
-    swapped = digest_of(TokenSequence(10, second)) + digest_of(TokenSequence(11, first))
+    first, second = row_of(1, 2, 3), row_of(4, 5, 6)
+    straight = digest_of([TokenSequence(10, first), TokenSequence(11, second)])
+    swapped = digest_of([TokenSequence(10, second), TokenSequence(11, first)])
     assert straight != swapped
-    assert straight == digest_of(TokenSequence(11, second)) + digest_of(TokenSequence(10, first))
+    assert straight == digest_of([TokenSequence(11, second)]) + digest_of([TokenSequence(10, first)])
 
 
 def test_digests_are_pinned() -> None:
-    sequences = [TokenSequence(0, np.array([1, 2, 3])), TokenSequence(2**40, np.array([65_535, 0, 70_000]))]
-    assert [str(digest_of(each)) for each in sequences] == ["009e9b1eaa390c12", "f34cab546cd70cdc"]
+    sequences = [TokenSequence(0, row_of(1, 2, 3)), TokenSequence(2**40, row_of(65_535, 0, 70_000))]
+    assert [str(digest_of([each])) for each in sequences] == ["009e9b1eaa390c12", "f34cab546cd70cdc"]
     assert str(Digest(2**32 - 1, 5) + Digest(2, 2**32 - 3)) == "0000000100000002"
 
 
@@ -219,6 +226,34 @@ def test_a_digest_does_not_depend_on_the_dtype_of_the_shards(tmp_path: Path, wri
         manifest = write_shards(tmp_path / dtype, make_shards(), dtype=dtype)
         digests.append([batch.digest for batch in take(stream_of(tmp_path / dtype, manifest, plan=plan_of()), 10)])
     assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "uint32"])
+def test_what_a_run_reads_is_pinned(tmp_path: Path, write_shards: WriteShards, dtype: str) -> None:
+    """Order, rows and digests of a mixture over several epochs: a run must go on with another release as it began."""
+    parts = []
+    for number, (share, count) in enumerate([(5, 4), (3, 3)]):
+        folder = tmp_path / str(number)
+        manifest = write_shards(folder, make_shards(count, seed=number), make_shards(1, seed=number + 9), dtype=dtype)
+        parts.append(Part(folder, manifest, LocalShards(folder), share))
+    batches = take(stream_over(Corpus(tuple(parts)), 1, 0), 100)
+    read = hashlib.sha256()
+    for micro in itertools.chain.from_iterable(batch.micro_batches for batch in batches):
+        read.update(micro.input_ids.numpy().astype("<i8").tobytes() + micro.targets.numpy().astype("<i8").tobytes())
+    assert read.hexdigest() == "5fd7be18cc9ecc1038c69bf13c2e963c4d6268afa611e92b914359fe001f8ed4"
+    assert str(sum((batch.digest for batch in batches), start=Digest())) == "ec5d6b200d0cde42"
+
+
+@pytest.mark.parametrize("group_tokens", [1, 5, 12, 1000])
+def test_documents_are_put_in_order_whatever_their_sizes(monkeypatch: pytest.MonkeyPatch, group_tokens: int) -> None:
+    monkeypatch.setattr("framework.data.stream._GROUP_TOKENS", group_tokens)
+    random = np.random.default_rng(0)
+    documents = [random.integers(0, 60_000, size=size, dtype=np.uint16) for size in (3, 0, 1, 40, 2, 12, 0, 5, 7, 0)]
+    offsets = np.cumsum([0, *map(len, documents)])
+    order = random.permutation(len(documents))
+    text = epoch_tokens(np.concatenate(documents), offsets, order, 9)
+    assert text.dtype == np.uint16
+    assert text.tolist() == [9, *itertools.chain.from_iterable(documents[number].tolist() for number in order)]
 
 
 # --- Resuming ---
@@ -505,8 +540,7 @@ def test_a_step_without_any_target_can_be_told(shards: tuple[Path, ShardManifest
         (folder / entry.name).unlink()
     batch = take(skipping(folder, manifest), 1)[0]
     assert (batch.target_tokens, batch.skipped_sequences) == (0, GLOBAL_BATCH)
-    nothing = np.zeros(0, dtype=np.int64)
-    assert batch.digest == sum((digest_of(TokenSequence(cursor, nothing)) for cursor in range(8)), start=Digest())
+    assert batch.digest == digest_of(TokenSequence(cursor, row_of()) for cursor in range(8))
     assert sorted(batch.bad_shards) == sorted(set(batch.bad_shards))
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
+import xxhash
 
 from framework.config import BatchPlan
 from framework.data.order import evaluation_cursors, permutation, step_cursors
@@ -129,10 +130,10 @@ def evaluation_batches(
 
 def digest_of(cursor: int, example: Example) -> Digest:
     """Fingerprint of what was learned from at ``cursor``: inputs and targets."""
-    hasher = hashlib.blake2b(cursor.to_bytes(8, "little"), digest_size=8)
+    hasher = xxhash.xxh3_64(seed=cursor)
     hasher.update(example.input_ids.astype("<i8").tobytes())
     hasher.update(example.targets.astype("<i8").tobytes())
-    value = int.from_bytes(hasher.digest(), "little")
+    value = hasher.intdigest()
     return Digest(value >> 32, value % (1 << 32))
 
 

@@ -216,7 +216,7 @@ def test_two_sequences_that_swap_places_change_the_digest() -> None:
 
 def test_digests_are_pinned() -> None:
     sequences = [TokenSequence(0, row_of(1, 2, 3)), TokenSequence(2**40, row_of(65_535, 0, 70_000))]
-    assert [str(digest_of([each])) for each in sequences] == ["009e9b1eaa390c12", "f34cab546cd70cdc"]
+    assert [str(digest_of([each])) for each in sequences] == ["6bbf7429332bea48", "abeee7c86ad1f4be"]
     assert str(Digest(2**32 - 1, 5) + Digest(2, 2**32 - 3)) == "0000000100000002"
 
 
@@ -241,7 +241,7 @@ def test_what_a_run_reads_is_pinned(tmp_path: Path, write_shards: WriteShards, d
     for micro in itertools.chain.from_iterable(batch.micro_batches for batch in batches):
         read.update(micro.input_ids.numpy().astype("<i8").tobytes() + micro.targets.numpy().astype("<i8").tobytes())
     assert read.hexdigest() == "5fd7be18cc9ecc1038c69bf13c2e963c4d6268afa611e92b914359fe001f8ed4"
-    assert str(sum((batch.digest for batch in batches), start=Digest())) == "ec5d6b200d0cde42"
+    assert str(sum((batch.digest for batch in batches), start=Digest())) == "98f9a830b37fb813"
 
 
 @pytest.mark.parametrize("group_tokens", [1, 5, 12, 1000])

@@ -58,7 +58,7 @@ def _from_config(hf_config: PreTrainedConfig) -> nn.Module:
         model: nn.Module = AutoModelForCausalLM.from_config(hf_config, attn_implementation="sdpa")
     except (ValueError, NotImplementedError, ImportError):
         try:
-            model = AutoModelForCausalLM.from_config(hf_config)
+            model = AutoModelForCausalLM.from_config(hf_config, attn_implementation="eager")
         except (ValueError, NotImplementedError, ImportError, TypeError) as error:
             raise ConfigError(
                 f"transformers cannot build a causal {hf_config.model_type}: {' '.join(str(error).split())}",

@@ -22,7 +22,7 @@ class Activations:
     input_bytes: int
     """What a block is computed from: all that is kept of it with activation checkpointing."""
     ends_bytes: int
-    """Kept outside the blocks: ids, positions, the last norm, the output matrix's input."""
+    """Kept outside the blocks: ids, positions, the mask between documents, the last norm, the output matrix's input."""
     logits_bytes: int
     """At the loss."""
     working_bytes: int
@@ -40,9 +40,11 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
         per_token += _dropout_bytes(shape, element, on_host)
     if shape.norm == "rms":
         ends = 3 * element * width + (4 - element) * width + 4
-        rotary = 2 * element * shape.head_width * shape.context_length
+        rotary = 2 * element * shape.head_width * (tokens if shape.document_mask else shape.context_length)
     else:
         ends, rotary = 2 * element * width + 2 * element, 0
+    if shape.document_mask:  # one for all blocks
+        ends += element * shape.context_length
     # Log-probabilities, their gradient and that of the logits, in float32; compiled, the logits and their gradient as they are.
     logits = 2 * element * shape.vocab_rows if fused else 12 * shape.vocab_size
     return Activations(

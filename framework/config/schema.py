@@ -65,6 +65,8 @@ class ModelConfig(Section):
     """Tokens per training sequence, and the longest prompt plus story the model can read."""
     dropout: Probability = 0.0
     """Dropout of embeddings, attention and residuals."""
+    document_mask: bool = False
+    """Documents that share a sequence do not see each other: attention ends at end-of-text, where positions begin anew."""
     pad_vocab_to_multiple: PositiveInt = 64
     """The embedding has this multiple of rows, for speed; the extra rows never receive probability."""
     overrides: dict[str, Any] = Field(default_factory=dict)

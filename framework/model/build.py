@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ _DROPOUT_KEYS = (
     "resid_pdrop", "embd_pdrop", "attn_pdrop", "attention_dropout", "hidden_dropout", "embedding_dropout", "dropout",
 )  # fmt: skip
 
+# Under these keys transformers keeps attention from looking far back, with masks that ours would take the place of.
+_WINDOW_KEYS = ("sliding_window", "attention_chunk_size")
+_PROBE_TOKENS = 8
+_PROBE_TOLERANCE = 1e-3
+"""Of the largest logit. Rounding gives 1e-6; another document's tokens or positions change logits by hundredths and more."""
+
 
 def build_model(config: Config, vocab_size: int, end_of_text_id: int, *, weights_follow: bool = False) -> LanguageModel:
     """A model initialised at random from ``config.seed``, the same on every rank.
@@ -35,17 +42,60 @@ def build_model(config: Config, vocab_size: int, end_of_text_id: int, *, weights
         weights_follow: a checkpoint will overwrite all trained weights: a model of transformers may be left without numbers.
 
     Raises:
-        ConfigError: an unknown architecture, or keys it does not have.
+        ConfigError: an unknown architecture, keys it does not have, or one that cannot keep documents apart and is to.
     """
     torch.manual_seed(config.seed)
+    transformer = _build_transformer(config, vocab_size, end_of_text_id, weights_follow=weights_follow)
+    if not config.model.document_mask:
+        return LanguageModel(transformer, vocab_size)
+    model = LanguageModel(transformer, vocab_size, first_token_id=end_of_text_id)
+    if not weights_follow:  # which were there before, and so has the mask been
+        _refuse_if_documents_are_seen(model, config.model, end_of_text_id)
+    return model
+
+
+def _build_transformer(config: Config, vocab_size: int, end_of_text_id: int, *, weights_follow: bool) -> nn.Module:
     for active in active_plugins(config):
         factory = active.plugin.models.get(config.model.architecture)
         if factory is not None:
-            return LanguageModel(factory(config, vocab_size, end_of_text_id), vocab_size)
+            return factory(config, vocab_size, end_of_text_id)
     hf_config = transformers_config(config.model, vocab_size, end_of_text_id)
     if weights_follow:
-        return LanguageModel(build_unfilled(lambda: _from_config(hf_config)), vocab_size)
-    return LanguageModel(_from_config(hf_config), vocab_size)
+        return build_unfilled(lambda: _from_config(hf_config))
+    return _from_config(hf_config)
+
+
+def _refuse_if_documents_are_seen(model: LanguageModel, config: ModelConfig, end_of_text_id: int) -> None:
+    """Asks the model itself: the second of two short documents in a row must come out as it does alone.
+
+    Raises:
+        ConfigError: it does not, the transformer takes no such mask or positions, or has a mask that ours would replace.
+    """
+    refuse = partial(ConfigError, fix="set model.document_mask=false, or choose another model.architecture")
+    of_transformers = getattr(model.transformer, "config", None)
+    for key in _WINDOW_KEYS:
+        window = getattr(of_transformers, key, None)
+        if window is not None and window < config.context_length:
+            raise refuse(
+                f"model.document_mask true, but {config.architecture} has a mask of its own: "
+                f"{key} {window} is below model.context_length {config.context_length}"
+            )
+    length = min(_PROBE_TOKENS, config.context_length // 2)
+    documents = 1 + torch.arange(2 * length).view(2, length) % (model.vocab_size - 1)
+    documents[:, :1] = end_of_text_id
+    try:
+        with torch.no_grad():
+            together = model.eval().logits(documents.view(1, -1))[0, length:]
+            alone = model.logits(documents[1:])[0]
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+        raise refuse(
+            f"model.document_mask true, but {config.architecture} takes no mask and positions of ours: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    finally:
+        model.train()
+    if not torch.allclose(together, alone, rtol=0, atol=_PROBE_TOLERANCE * float(alone.abs().max())):
+        raise refuse(f"model.document_mask true, but {config.architecture} sees more of a row than the document")
 
 
 def _from_config(hf_config: PreTrainedConfig) -> nn.Module:
@@ -58,7 +108,7 @@ def _from_config(hf_config: PreTrainedConfig) -> nn.Module:
         model: nn.Module = AutoModelForCausalLM.from_config(hf_config, attn_implementation="sdpa")
     except (ValueError, NotImplementedError, ImportError):
         try:
-            model = AutoModelForCausalLM.from_config(hf_config)
+            model = AutoModelForCausalLM.from_config(hf_config, attn_implementation="eager")
         except (ValueError, NotImplementedError, ImportError, TypeError) as error:
             raise ConfigError(
                 f"transformers cannot build a causal {hf_config.model_type}: {' '.join(str(error).split())}",

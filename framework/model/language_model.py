@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
+from framework.model.document_mask import document_arguments
 from framework.model.linear_cross_entropy import LinearCrossEntropy
 from framework.model.loss_model import IGNORED_TARGET, LossModel
 
@@ -30,11 +31,13 @@ class LanguageModel(LossModel):
     Args:
         transformer: ``transformer(input_ids=...)`` has ``.logits`` of [batch, sequence, padded vocabulary].
         vocab_size: of the tokenizer. Rows beyond it only round the matrix up: they get no probability and no gradient.
+        first_token_id: if given, what each document begins with, and no token sees another document of its row.
     """
 
-    def __init__(self, transformer: nn.Module, vocab_size: int) -> None:
+    def __init__(self, transformer: nn.Module, vocab_size: int, first_token_id: int | None = None) -> None:
         super().__init__(transformer)
         self.vocab_size = vocab_size
+        self.first_token_id = first_token_id
         # transformers' models keep keys and values unless told not to; a plugin's model need not know of that.
         self._options = {"use_cache": False} if hasattr(transformer, "config") else {}
         head = _plain_head(transformer)
@@ -52,7 +55,7 @@ class LanguageModel(LossModel):
         """
         if self.linear_cross_entropy is not None:
             decoder = _causal_model(self.transformer).base_model
-            hidden = decoder(input_ids=input_ids, **self._options).last_hidden_state
+            hidden = decoder(input_ids=input_ids, **self._arguments(input_ids)).last_hidden_state
             loss: torch.Tensor = self.linear_cross_entropy(hidden, targets)
             return loss
         return F.cross_entropy(
@@ -64,14 +67,20 @@ class LanguageModel(LossModel):
 
     def logits(self, input_ids: torch.Tensor) -> torch.Tensor:
         """[batch, sequence, vocab_size], unnormalised, in the model's precision."""
-        logits: torch.Tensor = self.transformer(input_ids=input_ids, **self._options).logits
+        logits: torch.Tensor = self.transformer(input_ids=input_ids, **self._arguments(input_ids)).logits
         return logits[..., : self.vocab_size]
+
+    def _arguments(self, input_ids: torch.Tensor) -> dict[str, Any]:
+        """What the transformer is told beside its tokens: with ``first_token_id``, what keeps the documents of a row apart."""
+        if self.first_token_id is None:
+            return self._options
+        return self._options | document_arguments(input_ids, self.first_token_id, next(self.parameters()).dtype)
 
     def next_logits(self, input_ids: torch.Tensor, cache: Any = None) -> tuple[torch.Tensor, Any]:
         """Logits of the token after ``input_ids``, and the keys and values to continue from.
 
         Args:
-            input_ids: [batch, sequence] int64: the tokens that ``cache`` does not hold yet.
+            input_ids: [batch, sequence] int64, of one document a row: the tokens that ``cache`` does not hold yet.
             cache: what the previous call returned, or None at the beginning.
 
         Returns:

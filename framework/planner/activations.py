@@ -27,7 +27,7 @@ class Activations:
     input_bytes: int
     """What a block is computed from: all that is kept of it with activation checkpointing."""
     ends_bytes: int
-    """Kept outside the blocks: ids, positions, the last norm."""
+    """Kept outside the blocks: ids, positions, the mask between documents, the last norm."""
     logits_bytes: int
     """At the loss, while it computes a chunk of rows: hidden states, logits, log-probabilities and their gradient."""
     ahead_bytes: int
@@ -49,9 +49,11 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
         per_token += _dropout_bytes(shape, element, on_host)
     if shape.norm == "rms":
         ends = 2 * element * width + (4 - element) * width + 4
-        rotary = 2 * element * shape.head_width * shape.context_length
+        rotary = 2 * element * shape.head_width * (tokens if shape.document_mask else shape.context_length)
     else:
         ends, rotary = element * width + 2 * element, 0
+    if shape.document_mask:  # one for all blocks
+        ends += element * shape.context_length
     output = shape.vocab_rows * width
     rows = min(tokens, CHUNK_ROWS_ON_HOST if on_host else CHUNK_ROWS)
     # Logits and log-probabilities in float32, then their gradient beside the matrix's; compiled, all in the compute precision.

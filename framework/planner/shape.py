@@ -81,6 +81,7 @@ class ModelShape:
     norm: Literal["layer", "rms"]
     activation: str
     dropout: float
+    document_mask: bool
 
     @property
     def query_width(self) -> int:
@@ -208,6 +209,7 @@ def shape_of(config: Config) -> ModelShape:
         norm=family.norm,
         activation=str(overrides.get("activation_function", overrides.get("hidden_act", family.activation))),
         dropout=model.dropout,
+        document_mask=model.document_mask,
     )
 
 

@@ -43,6 +43,10 @@ def variant_jobs(config: Path, folder: Path) -> dict[str, list[str]]:
         "profiled": ["train.profile.steps=2", "train.profile.skip_steps=1", "logging.tensorboard=true"],
         "llama": ["model.architecture=llama", "engine.zero_stage=3"],
         "llama-reference": ["model.architecture=llama", "engine.kind=reference"],
+        "documents-zero3": ["model.document_mask=true", "engine.zero_stage=3"],
+        "documents-reference": ["model.document_mask=true", "engine.kind=reference"],
+        "documents-zero1-bf16": ["model.document_mask=true", "engine.zero_stage=1", "engine.precision=bf16"],
+        "documents-reference-bf16": ["model.document_mask=true", "engine.kind=reference", "engine.precision=bf16"],
     }
     return {
         name: [str(config), f"run_dir={folder / name}", "train.max_steps=6", *more] for name, more in variants.items()
@@ -154,6 +158,22 @@ def test_variants_compute_the_same(variant: str, one_rank: Runs, two_ranks: Runs
 
 def test_another_architecture_goes_the_same_way(two_ranks: Runs) -> None:
     assert losses(two_ranks.metrics("llama")) == pytest.approx(losses(two_ranks.metrics("llama-reference")), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("engine", "oracle", "rel"),
+    [
+        ("documents-zero3", "documents-reference", 1e-5),
+        ("documents-zero1-bf16", "documents-reference-bf16", 2e-3),
+        ("documents-reference-bf16", "documents-reference", 0.02),
+    ],
+)
+def test_documents_of_a_row_are_kept_apart_by_every_engine(
+    engine: str, oracle: str, rel: float, two_ranks: Runs
+) -> None:
+    masked = losses(two_ranks.metrics(oracle))
+    assert losses(two_ranks.metrics(engine)) == pytest.approx(masked, rel=rel)
+    assert masked != losses(two_ranks.metrics("reference"))[: len(masked)]
 
 
 def test_a_loss_that_is_not_finite_stops_all_ranks(two_ranks: Runs) -> None:

@@ -101,6 +101,11 @@ class FineTuning(Recipe):
                 f"model.context_length {model.context_length} is beyond the base's {sizes['context_length']}",
                 fix=f"set model.context_length={sizes['context_length']} or less",
             )
+        if model.document_mask:
+            raise ConfigError(
+                "model.document_mask true, but in fine-tuning each text has a row of its own",
+                fix="set model.document_mask=false",
+            )
 
     def _refuse_what_quantization_lacks(self) -> None:
         if self.options.quantization == "none":

@@ -93,7 +93,7 @@ def test_the_budget_is_the_configs_own_where_ranks_cannot_share_its_batch(
     budgets = [
         answer(monkeypatch, capsys, quickstart, "--gpus-per-node", ranks)["run"]["tokens"] for ranks in (1, 2, 8)
     ]
-    assert budgets == [4500 * 4 * 192] * 3
+    assert budgets == [3300 * 4 * 192] * 3
 
 
 def test_the_way_of_the_config_is_told_whole(

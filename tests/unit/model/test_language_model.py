@@ -186,6 +186,11 @@ def test_dropout_reaches_every_place_the_architecture_has() -> None:
     assert transformers_config(config_of(dropout=0.25, architecture="llama").model, VOCAB, 0).attention_dropout == 0.25
 
 
+@pytest.mark.parametrize("architecture", ["bloom", "mamba"])
+def test_an_architecture_without_fused_attention_is_built(architecture: str) -> None:
+    assert model_of(architecture=architecture).log_probs(tokens_of()).shape == (3, 16, VOCAB)
+
+
 def test_overrides_reach_the_transformers_config() -> None:
     model = config_of(architecture="llama", overrides={"num_key_value_heads": 2, "tie_word_embeddings": True}).model
     found = transformers_config(model, VOCAB, 0)

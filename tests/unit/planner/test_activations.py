@@ -97,3 +97,20 @@ def test_attention_with_dropout_keeps_its_matrices_on_a_cpu() -> None:
     one, two = (config_of("gpt2", {}, "fp32", layers, dropout=0.1) for layers in (1, 2))
     planned = activations_of(shape_of(one), one.engine, on_host=True)
     assert kept_bytes(two) - kept_bytes(one) == pytest.approx(planned.block_bytes, rel=0.05)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+@pytest.mark.parametrize("precision", DTYPES)
+def test_the_mask_between_documents_is_kept_once_for_all_blocks(architecture: str, precision: str) -> None:
+    def config(layers: int, *, document_mask: bool) -> Any:
+        return config_of(architecture, {}, precision, layers, document_mask=document_mask)
+
+    plain, one, two = (
+        config(1, document_mask=False),
+        config(1, document_mask=True),
+        config(2, document_mask=True),
+    )
+    before, after = (activations_of(shape_of(each), each.engine, on_host=True) for each in (plain, one))
+    assert kept_bytes(two) - kept_bytes(one) == after.block_bytes == before.block_bytes
+    added = kept_bytes(one) - kept_bytes(plain)
+    assert added == pytest.approx(after.ends_bytes - before.ends_bytes, rel=0.04)  # each row has positions of its own

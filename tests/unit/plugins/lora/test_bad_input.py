@@ -113,7 +113,11 @@ def test_a_test_set_that_does_not_do(
 
 @pytest.mark.parametrize(
     ("override", "cause"),
-    [("plugins.lora.fold=2", "there are 2 folds"), ("model.layers=3", "model.layers is 3, but base")],
+    [
+        ("plugins.lora.fold=2", "there are 2 folds"),
+        ("model.layers=3", "model.layers is 3, but base"),
+        ("model.document_mask=true", "each text has a row of its own"),
+    ],
 )
 def test_ranks_refuse_what_finetune_would_have_asked(
     override: str, cause: str, run_cli: RunCli, config_file: Path

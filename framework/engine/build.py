@@ -39,6 +39,9 @@ def build_engine(
         enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.engine.compile:
         torch._dynamo.config.cache_size_limit = max(16, torch._dynamo.config.cache_size_limit)
+        # Left alone, torch keeps whatever a product of the backward pass reads, what norms and activation functions gave too:
+        # three eighths of a GPT-2 block. Computing that again took no time that could be measured (docs/experiments.md).
+        torch._functorch.config.ban_recompute_materialized_backward = False
         model.compile()
     if config.engine.kind == "reference":
         from framework.engine.reference import ReferenceEngine

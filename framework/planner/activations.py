@@ -1,8 +1,7 @@
 """What the forward pass keeps for the backward pass, and what a block and the loss need beside it. No torch.
 
-Counted, tensor by tensor, in what autograd saves of transformers' models with torch's fused attention, eager:
-``tests/unit/planner/test_activations.py`` compares with the saved tensors themselves. With ``torch.compile`` the activation
-function is fused and computed again in the backward pass; that is an estimate.
+Counted, tensor by tensor, in what autograd saves of transformers' models with torch's fused attention, eager and compiled as
+``framework.engine.build`` does it: ``tests/unit/planner/test_activations.py`` compares with the saved tensors themselves.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from dataclasses import dataclass
 from framework.config.schema import EngineConfig
 from framework.planner.shape import ModelShape
 
-_TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh")
-"""Those that a compiled backward pass computes again: ``framework.model.activation``."""
 CHUNK_ROWS, CHUNK_ROWS_ON_HOST = 4096, 1024
 """Of logits at a time (``framework.model.linear_cross_entropy``)."""
 
@@ -44,7 +41,11 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
     element = 4 if engine.precision == "fp32" else 2
     width, inner = shape.width, shape.intermediate
     fused = engine.compile
-    per_token = element * _block_elements(shape, fused) + _block_statistics(shape, element)
+    per_token = (
+        element * _compiled_block_elements(shape) + _compiled_block_statistics(shape)
+        if fused
+        else element * _block_elements(shape) + _block_statistics(shape, element)
+    )
     if shape.dropout:
         per_token += _dropout_bytes(shape, element, on_host)
     if shape.norm == "rms":
@@ -70,21 +71,39 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
     )
 
 
-def _block_elements(shape: ModelShape, fused: bool) -> int:
+def _compiled_block_elements(shape: ModelShape) -> int:
+    """Per token and block: what products and attention gave. All else the backward pass computes again."""
+    inputs = 2 * shape.width
+    if (
+        shape.architecture == "gpt_neox"
+    ):  # the values lie in what was one product with queries and keys, before their rotation
+        inputs += shape.query_width + shape.key_value_width
+    heads = shape.query_width + shape.key_value_width if shape.normalises_heads else 0
+    copied = shape.key_value_width if shape.key_value_heads < shape.heads else 0
+    attention = 2 * shape.query_width + 2 * shape.key_value_width + heads + copied
+    return inputs + attention + (2 if shape.is_gated else 1) * shape.intermediate
+
+
+def _compiled_block_statistics(shape: ModelShape) -> int:
+    """Per token and block, in bytes: of attention, of two norms, and of each head's if they have them."""
+    heads = 4 * (shape.heads + shape.key_value_heads) if shape.normalises_heads else 0
+    return 4 * shape.heads + 8 + heads
+
+
+def _block_elements(shape: ModelShape) -> int:
     """Per token and block, of the compute precision."""
     width, inner, query, key_value = shape.width, shape.intermediate, shape.query_width, shape.key_value_width
     if shape.architecture == "gpt2":
         # Both norms' inputs and outputs; queries, keys and values as one; what attention gives, before its projection.
         attention = 4 * width + query + 2 * key_value + query
-        # What the activation function is given; eager, what it gives as well.
-        return attention + (inner if fused and shape.activation in _TANH_GELUS else 2 * inner)
+        return attention + 2 * inner
     if (
         shape.architecture == "gpt_neox"
     ):  # one input for both norms; rotated queries and keys beside the values' storage
         return 3 * width + 2 * (query + 2 * key_value) + query + 2 * inner
     norms = 6 * width if shape.norm == "rms" else 4 * width  # input, normalised, scaled: twice
     heads = 2 * (query + key_value) if shape.normalises_heads else 0
-    return norms + 2 * query + 2 * key_value + heads + (3 if fused else 4) * inner
+    return norms + 2 * query + 2 * key_value + heads + 4 * inner
 
 
 def _block_statistics(shape: ModelShape, element: int) -> int:

@@ -41,9 +41,12 @@ def config_of(architecture: str, overrides: dict[str, Any], precision: str, laye
     )
 
 
-def kept_bytes(config: Any, *, recomputes: bool = False) -> int:
+def kept_bytes(config: Any, *, recomputes: bool = False, compiles: bool = False) -> int:
     """Of all storages that autograd saves in a forward pass, the model's own weights aside."""
     model = build_model(config, VOCABULARY, 0).to(DTYPES[config.engine.precision])
+    if compiles:  # what is kept is decided as always; no machine code is made of it
+        torch._dynamo.reset()
+        model.compile(backend="aot_eager_decomp_partition")
     if recomputes:
         model.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model.train()
@@ -70,6 +73,21 @@ def test_a_block_keeps_what_is_planned_to_the_byte(
     one, two = (config_of(architecture, overrides, precision, layers) for layers in (1, 2))
     planned = activations_of(shape_of(one), one.engine, on_host=True)
     assert kept_bytes(two) - kept_bytes(one) == planned.block_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", DTYPES)
+@pytest.mark.parametrize(
+    ("architecture", "overrides"),
+    [model for model in MODELS if model[0] != "gpt_neox"],  # inductor spares it one copy more
+)
+def test_a_compiled_block_keeps_what_is_planned(architecture: str, overrides: dict[str, Any], precision: str) -> None:
+    one, two = (config_of(architecture, overrides, precision, layers) for layers in (2, 3))
+    engine = one.engine.model_copy(update={"compile": True})
+    planned = activations_of(shape_of(one), engine, on_host=True)
+    with torch._functorch.config.patch(ban_recompute_materialized_backward=False):
+        kept = kept_bytes(two, compiles=True) - kept_bytes(one, compiles=True)
+    assert kept == pytest.approx(planned.block_bytes, rel=0.01)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "llama"])

@@ -268,7 +268,7 @@ def _notes(config: Config, shape: ModelShape, ranks: int, device: Device) -> Ite
     if config.plugins:
         yield f"plugins ({', '.join(config.plugins)}) are left out: planned is pretraining of the model as it is"
     if config.engine.compile:
-        yield "engine.compile: what a compiled model keeps is estimated, not counted; ZeRO-3 is planned without it"
+        yield "engine.compile: what a compiled model keeps was counted on a CPU; ZeRO-3 is planned without it"
     if shape.dropout and config.model.dropout:
         yield "model.dropout: its masks are counted; on a CPU it also unfuses attention"
 

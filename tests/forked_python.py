@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 FORKED = ("launch.cli", "framework.train", "torch.distributed.run", "benchmarks")
 PR_SET_PDEATHSIG = 1
@@ -26,10 +27,11 @@ def main(name: str, words: list[str]) -> int:
     early: list[int] = []
 
     def hand_on(number: int, frame: object) -> None:
-        if pids:
-            os.kill(pids[0], number)
-        else:
+        if not pids:
             early.append(number)
+            return
+        with suppress(ProcessLookupError):  # it has ended, and its exit code is on the way
+            os.kill(pids[0], number)
 
     for number in SIGNALS:
         signal.signal(number, hand_on)
@@ -50,7 +52,7 @@ def main(name: str, words: list[str]) -> int:
     answers = connection.makefile("r")
     pids += json.loads(answers.readline())["pids"]
     for number in early:
-        os.kill(pids[0], number)
+        hand_on(number, None)
     [code] = json.loads(answers.readline())["codes"]
     return int(code)
 

@@ -46,7 +46,7 @@ def load_fast(tokenizer_json: str) -> gigatoken.Tokenizer:
     """
     if os.environ.get(_VARIABLE) == "0":
         raise UnfitError(f"{_VARIABLE} is 0")
-    if not is_wanted():
+    if find_spec("gigatoken") is None:
         raise UnfitError("gigatoken, which is much faster, is not installed (pip install 'zerostream[fast]')")
     with unfit_if_it_fails():
         import gigatoken

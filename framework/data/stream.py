@@ -231,9 +231,8 @@ def epoch_tokens(
         begin, end = ends[first] - lengths[first], ends[last - 1]
         source = np.repeat(shifts[first:last], lengths[first:last])
         source += np.arange(begin, end)
-        tokens.take(
-            source, out=text[1 + begin : 1 + end], mode="clip"
-        )  # "raise" would write into a copy of ``out`` first
+        # With mode "raise" numpy would write into a copy of ``out`` first.
+        tokens.take(source, out=text[1 + begin : 1 + end], mode="clip")
     return text
 
 

@@ -74,9 +74,8 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
 def _compiled_block_elements(shape: ModelShape) -> int:
     """Per token and block: what products and attention gave. All else the backward pass computes again."""
     inputs = 2 * shape.width
-    if (
-        shape.architecture == "gpt_neox"
-    ):  # the values lie in what was one product with queries and keys, before their rotation
+    if shape.architecture == "gpt_neox":
+        # The values lie in what was one product with queries and keys, before their rotation.
         inputs += shape.query_width + shape.key_value_width
     heads = shape.query_width + shape.key_value_width if shape.normalises_heads else 0
     copied = shape.key_value_width if shape.key_value_heads < shape.heads else 0

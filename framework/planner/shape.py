@@ -36,7 +36,6 @@ class _Family:
     has_qkv_bias: bool = False
     normalises_heads: bool = False
     head_width: int | None = None
-    activation: Literal["gelu_new", "gelu", "silu"] = "silu"
 
 
 _FAMILIES = {
@@ -47,9 +46,8 @@ _FAMILIES = {
         is_tied=True,
         has_learned_positions=True,
         has_biases=True,
-        activation="gelu_new",
     ),
-    "gpt_neox": _Family("fused", is_gated=False, norm="layer", has_biases=True, activation="gelu"),
+    "gpt_neox": _Family("fused", is_gated=False, norm="layer", has_biases=True),
     "llama": _Family("separate"),
     "mistral": _Family("separate"),
     "qwen2": _Family("separate", has_qkv_bias=True),
@@ -79,7 +77,6 @@ class ModelShape:
     has_output_bias: bool
     normalises_heads: bool
     norm: Literal["layer", "rms"]
-    activation: str
     dropout: float
     document_mask: bool
 
@@ -207,7 +204,6 @@ def shape_of(config: Config) -> ModelShape:
         has_output_bias=bool(overrides.get("attention_bias")),
         normalises_heads=family.normalises_heads,
         norm=family.norm,
-        activation=str(overrides.get("activation_function", overrides.get("hidden_act", family.activation))),
         dropout=model.dropout,
         document_mask=model.document_mask,
     )

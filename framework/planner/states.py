@@ -126,7 +126,7 @@ def _reference(config: Config, shape: ModelShape, low: int, ranks: int) -> State
         always={"parameters": 4 * count, "optimizer": _moments(config, shape, count)},
         before={"gradients": 4 * count},
         flowing={"gradients": 4 * count},
-        exchanges=((1.0, {"gradients": 4 * count, **({"communication": 4 * count} if ranks > 1 else {})}),),
+        exchanges=((1.0, add({"gradients": 4 * count}, {"communication": 4 * count} if ranks > 1 else {})),),
         stepping={"gradients": 4 * count},
         gathered=copies,
     )

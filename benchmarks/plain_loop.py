@@ -81,8 +81,9 @@ def measure(config: Config, seconds: float, precision: str, batch_size: int, lr:
 def training_tokens(config: Config) -> torch.Tensor:
     """[tokens] int64: all documents of the training split, back to back."""
     manifest = load_manifest(config.data.shards_dir)
-    parts = [read_shard(config.data.shards_dir / entry.name, entry).tokens for entry in manifest.split("train")]
-    return torch.from_numpy(np.concatenate(parts).astype(np.int64))
+    shards = (read_shard(config.data.shards_dir / entry.name, entry) for entry in manifest.split("train"))
+    documents = [document for shard in shards for document in shard.documents()]
+    return torch.from_numpy(np.concatenate(documents).astype(np.int64))
 
 
 def train(

@@ -6,7 +6,6 @@ Every set is a part of a mixture, and a single one its only part: there is one w
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,9 +113,7 @@ class Corpus:
             ShardError, StorageError: as ``ShardSource.read``.
         """
         for shard in self.split(split):
-            content = shard.source.read(shard.entry)
-            for start, end in itertools.pairwise(content.offsets.tolist()):
-                yield content.tokens[start:end]
+            yield from shard.source.read(shard.entry).documents()
 
     def tokens(self, split: Split) -> int:
         return sum(part.manifest.tokens(split) for part in self.parts)

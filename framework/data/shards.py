@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,14 +38,24 @@ Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class ShardContent:
-    """A whole shard in memory.
+    """A whole shard in memory, left where it was read: copying its text together takes longer than reading the file.
 
-    ``tokens`` is [tokens] uint16 or uint32; ``offsets`` is [documents + 1] int64: document i is
-    ``tokens[offsets[i]:offsets[i + 1]]``, and its last token is end-of-text.
+    Document i is ``memory[starts[i]:ends[i]]``, uint16 or uint32, and its last token is end-of-text. What lies between documents
+    is no text. ``starts`` and ``ends`` are [documents] int64.
     """
 
-    tokens: Tokens
-    offsets: npt.NDArray[np.int64]
+    memory: Tokens
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    @property
+    def tokens(self) -> int:
+        return int(self.ends.sum() - self.starts.sum())
+
+    def documents(self) -> Iterator[Tokens]:
+        """The tokens of each document, as the shard has them."""
+        for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True):
+            yield self.memory[start:end]
 
 
 def shard_name(split: Split, index: int) -> str:
@@ -162,17 +172,13 @@ def decode_shard(where: str, content: bytes, entry: ShardEntry) -> ShardContent:
     Raises:
         ShardError: they hold something else, or other counts than the manifest says.
     """
-    tokens: list[npt.NDArray[Any]] = []
-    offsets: list[npt.NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
-    start = 0
-    for block_tokens, block_offsets in _decode_blocks(where, content):
-        tokens.append(block_tokens)
-        offsets.append(block_offsets[1:].astype(np.int64) + start)
-        start += len(block_tokens)
-    shard = ShardContent(tokens=_concatenate(tokens), offsets=_concatenate(offsets))
-    if (len(shard.tokens), len(shard.offsets) - 1) != (entry.tokens, entry.documents):
+    try:
+        shard = _locate_documents(where, content)
+    except Exception as error:  # whatever a foreign tar makes of the decoders, the shard has to be named
+        raise ShardError(f"shard {where} holds no token blocks: {error!r}", fix=_PREPARE_AGAIN) from error
+    if (shard.tokens, len(shard.starts)) != (entry.tokens, entry.documents):
         raise ShardError(
-            f"{where} holds {len(shard.tokens)} tokens in {len(shard.offsets) - 1} documents, its manifest says "
+            f"{where} holds {shard.tokens} tokens in {len(shard.starts)} documents, its manifest says "
             f"{entry.tokens} in {entry.documents}",
             fix=_PREPARE_AGAIN,
         )
@@ -224,17 +230,28 @@ def hash_shard(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _decode_blocks(where: str, content: bytes) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+class _Array(NamedTuple):
+    """A member of a shard: its values, read-only, and at which byte of the tar they begin."""
+
+    values: npt.NDArray[Any]
+    first_byte: int
+
+
+def _locate_documents(where: str, content: bytes) -> ShardContent:
     # Here, because it imports torch, which takes 2 s that `zerostream prepare` never needs.
     from webdataset.tariterators import group_by_keys
 
-    try:
-        for block in group_by_keys(_members(where, content)):
-            tokens, offsets = block[TOKENS_MEMBER], block[OFFSETS_MEMBER]
-            _refuse_odd_block(tokens, offsets)
-            yield tokens, offsets
-    except Exception as error:  # whatever a foreign tar makes of the decoders, the shard has to be named
-        raise ShardError(f"shard {where} holds no token blocks: {error!r}", fix=_PREPARE_AGAIN) from error
+    dtype: np.dtype[Any] = np.dtype("<u2")
+    starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for number, block in enumerate(group_by_keys(_members(where, content))):
+        tokens, offsets = block[TOKENS_MEMBER], block[OFFSETS_MEMBER].values
+        dtype = tokens.values.dtype if number == 0 else dtype
+        _refuse_odd_block(tokens, offsets, dtype)
+        bounds = offsets.astype(np.int64) + tokens.first_byte // dtype.itemsize
+        starts.append(bounds[:-1])
+        ends.append(bounds[1:])
+    memory = np.frombuffer(content, dtype, count=len(content) // dtype.itemsize)
+    return ShardContent(memory, np.concatenate(starts), np.concatenate(ends))
 
 
 def _members(where: str, content: bytes) -> Iterator[dict[str, Any]]:
@@ -244,38 +261,29 @@ def _members(where: str, content: bytes) -> Iterator[dict[str, Any]]:
         for member in tar:
             if not _MEMBER_NAME.fullmatch(member.name) or not member.isreg() or member.issparse():
                 raise ValueError(f"member {member.name!r} is none of ours")
-            array = _decode_array(memoryview(content)[member.offset_data :][: member.size])
+            array = _decode_array(content, member.offset_data, member.size)
             yield {"__url__": where, "fname": member.name, "data": array}
 
 
-def _decode_array(content: memoryview) -> npt.NDArray[Any]:
-    """A member's array, read-only, from plain .npy. numpy would allocate whatever size the header says, and then look."""
-    stream = io.BytesIO(content[:_NPY_HEADER_BYTES])
+def _decode_array(content: bytes, first_byte: int, size: int) -> _Array:
+    """A member's array from plain .npy. numpy would allocate whatever size the header says, and then look."""
+    member = memoryview(content)[first_byte:][:size]
+    stream = io.BytesIO(member[:_NPY_HEADER_BYTES])
     if np.lib.format.read_magic(stream) != (1, 0):
         raise ValueError("a .npy of another version than 1.0")
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     start = stream.tell()
-    if (
-        dtype.hasobject
-        or dtype.kind not in "ui"
-        or len(shape) != 1
-        or shape[0] * dtype.itemsize != len(content) - start
-    ):
-        raise ValueError(f"a .npy that says {dtype} {shape} and holds {len(content) - start} bytes")
-    return np.frombuffer(content, dtype=dtype, count=shape[0], offset=start)
+    if dtype.hasobject or dtype.kind not in "ui" or len(shape) != 1 or shape[0] * dtype.itemsize != len(member) - start:
+        raise ValueError(f"a .npy that says {dtype} {shape} and holds {len(member) - start} bytes")
+    return _Array(np.frombuffer(member, dtype=dtype, count=shape[0], offset=start), first_byte + start)
 
 
-def _refuse_odd_block(tokens: npt.NDArray[Any], offsets: npt.NDArray[Any]) -> None:
-    if tokens.ndim != 1 or tokens.dtype not in (np.uint16, np.uint32) or offsets.ndim != 1:
-        raise ValueError(f"tokens are {tokens.dtype} {tokens.shape}, offsets {offsets.dtype} {offsets.shape}")
-    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(tokens) or np.any(offsets[1:] < offsets[:-1]):
-        raise ValueError(f"offsets do not cut {len(tokens)} tokens into documents")
-
-
-def _concatenate(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint16)
+def _refuse_odd_block(tokens: _Array, offsets: npt.NDArray[Any], dtype: np.dtype[Any]) -> None:
+    values = tokens.values
+    if values.dtype != dtype or dtype not in (np.uint16, np.uint32) or tokens.first_byte % dtype.itemsize:
+        raise ValueError(f"tokens are {values.dtype} from byte {tokens.first_byte}, where {dtype} was expected")
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(values) or np.any(offsets[1:] < offsets[:-1]):
+        raise ValueError(f"offsets do not cut {len(values)} tokens into documents")
 
 
 class _HashingFile(io.RawIOBase):

@@ -60,8 +60,8 @@ IGNORED_TARGET = -100
 _HALF = 1 << 32
 _ROW_DTYPE = np.dtype("<u4")
 """Of a row until it is part of a batch: digests are of these bytes."""
-_GROUP_TOKENS = 2**16
-"""Documents of about so many tokens are put in order together: their index, eight bytes a token, then stays in the cache."""
+_GROUP_DOCUMENTS = 256
+"""So many documents are put in order together: their views then stay in the cache, and below what wakes the garbage collector."""
 
 _log = logging.getLogger(__name__)
 
@@ -197,8 +197,8 @@ class SequenceReader:
         return text
 
     def _in_order(self, content: ShardContent, address: Address) -> npt.NDArray[np.unsignedinteger[Any]]:
-        documents = document_order(len(content.offsets) - 1, self._order.parts[address.part], address)
-        return epoch_tokens(content.tokens, content.offsets, documents, self._end_of_text_id)
+        documents = document_order(len(content.starts), self._order.parts[address.part], address)
+        return epoch_tokens(content, documents, self._end_of_text_id)
 
 
 def _pass_failpoint(shard: Shard, step: int | None) -> None:
@@ -211,28 +211,22 @@ def _pass_failpoint(shard: Shard, step: int | None) -> None:
 
 
 def epoch_tokens(
-    tokens: npt.NDArray[np.unsignedinteger[Any]],
-    offsets: npt.NDArray[np.int64],
-    documents: npt.NDArray[np.int64],
-    end_of_text_id: int,
+    content: ShardContent, documents: npt.NDArray[np.int64], end_of_text_id: int
 ) -> npt.NDArray[np.unsignedinteger[Any]]:
     """[tokens + 1]: end-of-text, then the shard's documents in the order ``documents``; the dtype stays.
 
     Why an end-of-text in front: docs/decisions/0006-prefix-end-of-text.md.
     """
-    starts, lengths = offsets[documents], np.diff(offsets)[documents]
-    ends = np.cumsum(lengths)
-    # Position i of the new text is token i - (start of its document there) + (start of its document in the shard).
-    shifts = starts - (ends - lengths)
-    text = np.empty(len(tokens) + 1, dtype=tokens.dtype)
+    text = np.empty(1 + content.tokens, dtype=content.memory.dtype)
     text[0] = end_of_text_id
-    groups = [0, *(np.flatnonzero(np.diff(ends // _GROUP_TOKENS)) + 1).tolist(), len(documents)]
-    for first, last in itertools.pairwise(groups):
-        begin, end = ends[first] - lengths[first], ends[last - 1]
-        source = np.repeat(shifts[first:last], lengths[first:last])
-        source += np.arange(begin, end)
-        # With mode "raise" numpy would write into a copy of ``out`` first.
-        tokens.take(source, out=text[1 + begin : 1 + end], mode="clip")
+    source, target = content.memory.view(np.uint8).data, text.view(np.uint8).data
+    starts, ends = content.starts[documents] * text.itemsize, content.ends[documents] * text.itemsize
+    position = text.itemsize
+    for first in range(0, len(documents), _GROUP_DOCUMENTS):
+        bounds = (each[first : first + _GROUP_DOCUMENTS].tolist() for each in (starts, ends))
+        group = b"".join([source[start:end] for start, end in zip(*bounds, strict=True)])
+        target[position : position + len(group)] = group
+        position += len(group)
     return text
 
 

@@ -60,8 +60,8 @@ def text_corpus(documents: Iterable[str], tokenizer: Tokenizer, *, name: str, sh
     entries: list[ShardEntry] = []
     for tokens, text_bytes in _shards(_encode(documents, tokenizer), shard_tokens):
         shard = shard_name("validation", len(entries))
-        offsets = np.concatenate(([0], np.cumsum([len(each) for each in tokens])))
-        contents[shard] = ShardContent(np.concatenate(tokens), offsets)
+        ends = np.cumsum([len(each) for each in tokens])
+        contents[shard] = ShardContent(np.concatenate(tokens), np.concatenate(([0], ends[:-1])), ends)
         entries.append(
             ShardEntry(
                 name=shard,
@@ -69,7 +69,7 @@ def text_corpus(documents: Iterable[str], tokenizer: Tokenizer, *, name: str, sh
                 size_bytes=0,
                 sha256="",
                 documents=len(tokens),
-                tokens=int(offsets[-1]),
+                tokens=int(ends[-1]),
                 text_bytes=text_bytes,
             )
         )

@@ -79,9 +79,9 @@ def decode_split(folder: Path, manifest: ShardManifest, split: Split) -> list[st
     documents = []
     for entry in manifest.split(split):
         content = read_shard(folder / entry.name, entry)
-        assert str(content.tokens.dtype) == manifest.token_dtype
-        for start, end in zip(content.offsets[:-1], content.offsets[1:], strict=True):
-            *ids, last = content.tokens[start:end].tolist()
+        assert str(content.memory.dtype) == manifest.token_dtype
+        for document in content.documents():
+            *ids, last = document.tolist()
             assert last == tokenizer.end_of_text_id
             assert last not in ids
             documents.append(tokenizer.decode(ids))
@@ -518,5 +518,4 @@ def test_torch_is_not_needed() -> None:
 def test_tokens_are_little_endian_on_every_machine(text: Path, tmp_path: Path) -> None:
     manifest = prepare(make_config(text, tmp_path / "shards"))
     entry = manifest.split("train")[0]
-    tokens = read_shard(tmp_path / "shards" / entry.name, entry).tokens
-    assert tokens.dtype == np.dtype("<u2")
+    assert read_shard(tmp_path / "shards" / entry.name, entry).memory.dtype == np.dtype("<u2")

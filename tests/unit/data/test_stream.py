@@ -244,15 +244,22 @@ def test_what_a_run_reads_is_pinned(tmp_path: Path, write_shards: WriteShards, d
     assert str(sum((batch.digest for batch in batches), start=Digest())) == "98f9a830b37fb813"
 
 
-@pytest.mark.parametrize("group_tokens", [1, 5, 12, 1000])
-def test_documents_are_put_in_order_whatever_their_sizes(monkeypatch: pytest.MonkeyPatch, group_tokens: int) -> None:
-    monkeypatch.setattr("framework.data.stream._GROUP_TOKENS", group_tokens)
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+@pytest.mark.parametrize("group_documents", [1, 3, 10, 1000])
+def test_documents_are_put_in_order_from_wherever_they_lie(
+    monkeypatch: pytest.MonkeyPatch, group_documents: int, dtype: type[np.uint16 | np.uint32]
+) -> None:
+    monkeypatch.setattr("framework.data.stream._GROUP_DOCUMENTS", group_documents)
     random = np.random.default_rng(0)
-    documents = [random.integers(0, 60_000, size=size, dtype=np.uint16) for size in (3, 0, 1, 40, 2, 12, 0, 5, 7, 0)]
-    offsets = np.cumsum([0, *map(len, documents)])
+    documents = [random.integers(0, 60_000, size=size, dtype=dtype) for size in (3, 0, 1, 40, 2, 12, 0, 5, 7, 0)]
+    headers = [np.full(size, 60_001, dtype=dtype) for size in (64, 0, 0, 7, 0, 0, 1, 0, 0, 0)]
+    pieces = list(itertools.chain.from_iterable(zip(headers, documents, strict=True)))
+    ends = np.cumsum([len(piece) for piece in pieces])[1::2]
+    content = ShardContent(np.concatenate(pieces), ends - [len(document) for document in documents], ends)
+    assert [document.tolist() for document in content.documents()] == [document.tolist() for document in documents]
     order = random.permutation(len(documents))
-    text = epoch_tokens(np.concatenate(documents), offsets, order, 9)
-    assert text.dtype == np.uint16
+    text = epoch_tokens(content, order, 9)
+    assert text.dtype == dtype
     assert text.tolist() == [9, *itertools.chain.from_iterable(documents[number].tolist() for number in order)]
 
 
@@ -688,6 +695,7 @@ def test_validation_keeps_the_documents_in_their_order(shards: tuple[Path, Shard
     tokens = [
         token
         for entry in manifest.split("validation")
-        for token in read_shard(folder / entry.name, entry).tokens.tolist()
+        for document in read_shard(folder / entry.name, entry).documents()
+        for token in document.tolist()
     ]
     assert [target for row in rows for target in row if target != IGNORED_TARGET] == tokens

@@ -58,7 +58,8 @@ TOKENS = npy(np.array([1, 2, 0], dtype=np.uint16))
 
 def test_a_plain_shard_is_read(canary: Path) -> None:
     entry = vouched_tar(canary.parent / "good.tar", {"000000.tokens.npy": TOKENS, "000000.offsets.npy": OFFSETS})
-    assert read_shard(canary.parent / "good.tar", entry).tokens.tolist() == [1, 2, 0]
+    (document,) = read_shard(canary.parent / "good.tar", entry).documents()
+    assert document.tolist() == [1, 2, 0]
 
 
 @pytest.mark.parametrize("suffix", ["pyd", "pickle", "pkl", "pth", "npz", "tokens.pyd", "json", "cbor"])

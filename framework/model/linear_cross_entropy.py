@@ -6,10 +6,13 @@ computed beside its loss, so that nothing as wide as the vocabulary outlives its
 
     for a chunk of hidden states x, with output matrix W and targets t:
         logits = x W^T                              padded rows of the vocabulary at minus infinity
-        loss  += -sum(log_softmax(logits)[t])       in float32
-        g      = softmax(logits) - one_hot(t)       of the loss by the logits
-        dx     = g W                                kept for the backward pass, in the compute precision
-        dW    += g^T x                              kept, in float32
+        e, z   = exp(logits - max), sum(e)          of each row, in float32
+        loss  += -sum(log(e[t] / z))
+        g      = e - z one_hot(t)                   z times the gradient of the loss by the logits
+        dx     = g W / z                            kept for the backward pass, in the compute precision
+        dW    += g^T (x / z)                        kept, in float32
+
+What is as wide as the vocabulary is passed over as seldom as can be: rows are divided by z where they are narrow.
 
 The backward pass multiplies ``dx`` and ``dW`` by one number. (The idea: Hsu et al. 2024, Liger Kernel, arXiv:2410.10989.)
 Why not torch's own, and how large a chunk is: docs/decisions/0014.
@@ -144,17 +147,22 @@ def _of_chunk(
     """Loss, and its gradients by ``x`` and by ``weight`` in their dtype. A function, so that all else is freed at its end."""
     logits = F.linear(x, weight).to(_exact(x))
     logits[:, vocab_size:] = -torch.inf
-    log_probs = F.log_softmax(logits, dim=-1)
-    del logits
     targets, counts = targets.unsqueeze(1), counts.unsqueeze(1)
-    target_log_probs = log_probs.gather(1, targets)
+    largest = logits.amax(dim=-1, keepdim=True)
+    target_logits = logits.gather(1, targets) - largest
+    e = logits.sub_(largest).exp_()
+    del logits
+    z = e.sum(dim=-1, keepdim=True)
+    target_log_probs = target_logits - z.log()
     loss = -target_log_probs.where(counts, 0).sum()
     if not (needs_hidden or needs_weight):
         return loss, None, None
-    g = log_probs.exp_().to(x.dtype)
-    del log_probs
-    g.scatter_(1, targets, target_log_probs.expm1().to(x.dtype))
-    # Rows that do not count are left out where they are narrow.
-    dx = (g @ weight).where(counts, 0) if needs_hidden else None
-    dw = g.T @ x.where(counts, 0) if needs_weight else None
+    if x.dtype == torch.float16:  # z of a large vocabulary is beyond its range
+        e, z = e.div_(z), torch.ones_like(z)
+    g = e.to(x.dtype)
+    del e
+    g.scatter_(1, targets, (target_log_probs.expm1() * z).to(x.dtype))
+    scale = counts / z  # rows that do not count get nothing and give nothing
+    dx = ((g @ weight) * scale).to(x.dtype) if needs_hidden else None
+    dw = g.T @ (x * scale).to(x.dtype) if needs_weight else None
     return loss, dx, dw

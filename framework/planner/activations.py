@@ -26,7 +26,7 @@ class Activations:
     ends_bytes: int
     """Kept outside the blocks: ids, positions, the mask between documents, the last norm."""
     logits_bytes: int
-    """At the loss, while it computes a chunk of rows: hidden states, logits, log-probabilities and their gradient."""
+    """At the loss, while it computes a chunk of rows: hidden states, logits, exponentials, the output matrix's gradient."""
     ahead_bytes: int
     """Gradients that the loss has computed in its forward pass: of the hidden states, and of the output matrix in float32."""
     output_gradient_bytes: int
@@ -57,9 +57,10 @@ def activations_of(shape: ModelShape, engine: EngineConfig, *, on_host: bool) ->
         ends += element * shape.context_length
     output = shape.vocab_rows * width
     rows = min(tokens, CHUNK_ROWS_ON_HOST if on_host else CHUNK_ROWS)
-    # Logits and log-probabilities in float32, then their gradient beside the matrix's; compiled, all in the compute precision.
-    before, after = (2 * element, element) if fused else (8, 4 if element == 4 else 4 + element)
-    logits = max(before * rows * shape.vocab_rows, after * rows * shape.vocab_rows + element * output)
+    # Logits and their exponentials: compiled in the compute precision, else in float32, the ones in place of the others. Then
+    # their gradient beside the matrix's.
+    before = 2 * element if fused else 4 if element == 4 else 4 + element
+    logits = max(before * rows * shape.vocab_rows, element * (rows * shape.vocab_rows + output))
     return Activations(
         block_bytes=tokens * per_token,
         input_bytes=tokens * element * width,

@@ -29,6 +29,7 @@ from benchmarks.loader import add_work, measure_readers, write_tokens
 from benchmarks.ratios import paired_ratio
 from benchmarks.records import add_output, new_record, publish, summary
 from benchmarks.sides import loading, tokenizing, training
+from benchmarks.training_runs import write_tokenizer
 from benchmarks.turns import Side, interleave, zerostream_side
 
 ROOT = Path(__file__).parent.parent
@@ -171,8 +172,8 @@ def _write_training_text(folder: Path, setting: training.Setting) -> Path:
     config = folder / "config.yaml"
     lines = [
         f"model: {{layers: {setting.layers}, width: {setting.width}, heads: {setting.heads}, "
-        f"context_length: {setting.context}, pad_vocab_to_multiple: {setting.vocabulary}}}",
-        "tokenizer: {kind: train_bpe}",
+        f"context_length: {setting.context}}}",
+        f"tokenizer: {{kind: pretrained, path: {write_tokenizer(folder / 'tokenizer', setting.vocabulary)}}}",
         f"data: {{source: embedded, documents: {_SEQUENCES}, shards_dir: {folder / 'shards'}, lanes: 8}}",
         f"optimizer: {{lr: {setting.lr}}}",
         f"engine: {{micro_batch_size: {setting.rows}, global_batch_size: {setting.rows}}}",

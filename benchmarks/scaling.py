@@ -100,7 +100,7 @@ def cell_parameters(cell: Cell) -> int:
     from framework.config import build_config
     from framework.model.build import build_model, count_parameters
 
-    values = {"preset": cell.preset, "context_length": cell.context_length, "pad_vocab_to_multiple": cell.vocabulary}
+    values = {"preset": cell.preset, "context_length": cell.context_length}
     with torch.device("meta"):
         return count_parameters(build_model(build_config({"model": values}, origin="cell"), cell.vocabulary, 0))
 

@@ -18,9 +18,13 @@ from framework.run_dir import RunDir
 _SIGNS_OF_NO_MEMORY = ("out of memory", "killed by signal 9", "Cannot allocate memory", "can't allocate memory")
 
 
+VOCABULARY = 50_304
+"""GPT-2's, to the next multiple of 64: logits weigh what they do in training."""
+
+
 @dataclass(frozen=True)
 class Cell:
-    """One setting of a run, on the embedded corpus; the vocabulary is padded to GPT-2's, so that logits weigh what they do."""
+    """One setting of a run, on the embedded corpus."""
 
     preset: str = "gpt2_nano"
     context_length: int = 256
@@ -33,7 +37,7 @@ class Cell:
     offload: bool = False
     activation_checkpointing: bool = False
     engine: str = "deepspeed"
-    vocabulary: int = 50_304
+    vocabulary: int = VOCABULARY
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -54,7 +58,6 @@ class Cell:
         return [
             f"model.preset={self.preset}",
             f"model.context_length={self.context_length}",
-            f"model.pad_vocab_to_multiple={self.vocabulary}",
             f"engine.kind={self.engine}",
             f"engine.zero_stage={self.zero_stage}",
             f"engine.micro_batch_size={self.micro_batch_size}",
@@ -82,7 +85,7 @@ class Outcome:
 
 def resolved_config(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """In sections, as a line of results keeps it: without the folders of this machine."""
-    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
+    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}, "tokenizer": {"path"}}
     return load_config(config, overrides).model_dump(mode="json", exclude=left_out)
 
 
@@ -90,7 +93,7 @@ def prepare_corpus(folder: Path) -> Path:
     """Shards of the embedded corpus and a config that reads them; the same for all cells. Returns the config."""
     config = folder / "config.yaml"
     config.write_text(
-        f"tokenizer: {{kind: train_bpe, vocab_size: 2048}}\n"
+        f"tokenizer: {{kind: pretrained, path: {write_tokenizer(folder / 'tokenizer', VOCABULARY)}}}\n"
         f"data: {{source: embedded, documents: 4000, shards_dir: {folder / 'shards'}}}\n"
         "train: {eval_max_sequences: 1, sample_prompts: []}\n"
         "logging: {every_steps: 1000, tensorboard: false}\n",
@@ -98,6 +101,22 @@ def prepare_corpus(folder: Path) -> Path:
     )
     zerostream("prepare", config, timeout=600)
     return config
+
+
+def write_tokenizer(folder: Path, vocabulary: int) -> Path:
+    """Learned from the embedded stories, which have some 2,000 tokens. The others of ``vocabulary`` are there and do not occur: a
+    model has them all to choose from, where rows that only pad it would cost next to nothing. Returns ``folder``."""
+    from framework.config import build_config
+    from framework.data.embedded import generate_stories
+    from framework.data.tokenizer import build_tokenizer
+
+    build_tokenizer(build_config({}, origin="benchmark"), generate_stories(4000, seed=1)).save(folder)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    ids = content["model"]["vocab"]
+    ids.update({f"<{number}>": number for number in range(len(ids), vocabulary)})
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return folder
 
 
 def train(

@@ -6,6 +6,7 @@ from typing import Any
 
 from framework.config import Config, plan_batch
 from framework.errors import ShardError
+from framework.optim.schedule import describe_schedule
 
 
 def describe_run(config: Config, ranks: int) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def describe_run(config: Config, ranks: int) -> dict[str, Any]:
         "step": str(plan),
         "run": f"{config.train.max_steps} steps, {tokens:,} tokens; evaluation every {config.train.eval_every_steps}, "
         f"checkpoint every {config.checkpoint.every_steps} steps (the newest {config.checkpoint.keep} stay)",
+        "rate": describe_schedule(config.optimizer, config.schedule, config.train.max_steps),
         "engine": _describe_engine(config),
         **_describe_start(config, ranks),
     }

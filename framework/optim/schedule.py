@@ -24,3 +24,20 @@ def learning_rate(step: int, optimizer: OptimizerConfig, schedule: ScheduleConfi
     begins = 1.0 - schedule.decay_fraction
     fallen = (progress - begins) / schedule.decay_fraction if progress > begins else 0.0
     return peak - (peak - floor) * fallen
+
+
+def describe_schedule(optimizer: OptimizerConfig, schedule: ScheduleConfig, max_steps: int) -> str:
+    """In words, for somebody about to start; a warm-up that the run does not outlast is named as such."""
+    warmup = schedule.warmup_steps
+    if warmup >= max_steps:
+        reached = learning_rate(max_steps, optimizer, schedule, max_steps)
+        return (
+            f"up to {reached:.3g}: {warmup:,} steps of warm-up are not fewer than the run's {max_steps:,}, "
+            "and the rate never comes down"
+        )
+    falls = (
+        "by a cosine"
+        if schedule.kind == "cosine"
+        else f"in a straight line over the last {schedule.decay_fraction:.0%}"
+    )
+    return f"{optimizer.lr:g} after {warmup:,} steps of warm-up, then {falls} to {optimizer.lr * schedule.final_lr_fraction:.3g}"

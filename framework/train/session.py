@@ -21,6 +21,7 @@ from framework.metrics.hardware import describe_environment, peak_flops, trainin
 from framework.metrics.records import read_json_lines
 from framework.model.build import count_elements, count_parameters
 from framework.model.loss_model import LossModel
+from framework.optim.schedule import describe_schedule
 from framework.plugins.interface import Hook
 from framework.plugins.registry import active_plugins
 from framework.run_dir import RunDir
@@ -84,6 +85,9 @@ def train(config: Config, stop: StopRequest) -> None:
             start = Progress(saved.step, saved.tokens, saved.train_loss)
         if world.is_main:
             console.say(_headline(config, found, size, world, start))
+            if config.schedule.warmup_steps >= config.train.max_steps:
+                rates = describe_schedule(config.optimizer, config.schedule, config.train.max_steps)
+                console.say(f"warning: learning rate {rates}")
         if start.step >= config.train.max_steps:
             state_bytes = _count_state(engine)
             world.from_main(lambda: _write_missing_result(run_dir, world, size, start, state_bytes))

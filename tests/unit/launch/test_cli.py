@@ -117,6 +117,7 @@ def test_a_dry_run_reports_the_resolved_config_the_batch_and_the_plan(
     assert load_config(resolved) == load_config(tiny_config, [f"run_dir={run_dir}", "train.max_steps=7"])
     assert report["step"] == "8 sequences = 4 micro-batch x 1 accumulation x 2 ranks; 512 tokens a step"
     assert "7 steps, 3,584 tokens" in report["run"]
+    assert report["rate"] == "0.001 after 5 steps of warm-up, then by a cosine to 0.0001"
     assert report["engine"] == "deepspeed ZeRO-1 (shards the optimizer), fp32"
     assert str(run_dir) in report["start"]
     assert not run_dir.exists()

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from framework.config.schema import OptimizerConfig, ScheduleConfig
-from framework.optim.schedule import learning_rate
+from framework.optim.schedule import describe_schedule, learning_rate
 
 
 def rate(step: int, *, lr: float = 1e-3, warmup: int = 10, floor: float = 0.1, steps: int = 110) -> float:
@@ -97,3 +98,28 @@ def test_a_trapezoid_may_never_fall_or_fall_all_the_time(fraction: float) -> Non
     schedule = ScheduleConfig(kind="trapezoid", warmup_steps=0, final_lr_fraction=0.0, decay_fraction=fraction)
     rates = [learning_rate(step, OptimizerConfig(lr=1.0), schedule, 4) for step in range(1, 5)]
     assert rates == pytest.approx([0.75, 0.5, 0.25, 0.0] if fraction else [1.0] * 4)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "words"),
+    [
+        ({"warmup_steps": 10}, 110, "0.001 after 10 steps of warm-up, then by a cosine to 0.0001"),
+        (
+            {"kind": "trapezoid", "warmup_steps": 0, "final_lr_fraction": 0, "decay_fraction": 0.25},
+            110,
+            "0.001 after 0 steps of warm-up, then in a straight line over the last 25% to 0",
+        ),
+        (
+            {"warmup_steps": 4000},
+            500,
+            "up to 0.000125: 4,000 steps of warm-up are not fewer than the run's 500, and the rate never comes down",
+        ),
+        (
+            {"warmup_steps": 500},
+            500,
+            "up to 0.001: 500 steps of warm-up are not fewer than the run's 500, and the rate never comes down",
+        ),
+    ],
+)
+def test_it_is_told_in_words(schedule: dict[str, Any], steps: int, words: str) -> None:
+    assert describe_schedule(OptimizerConfig(lr=1e-3), ScheduleConfig(**schedule), steps) == words

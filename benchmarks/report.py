@@ -113,6 +113,11 @@ def _of_setting(name: str) -> Callable[[Record], str]:
     return lambda record: str(record["setting"][name])
 
 
+def _trained_by(record: Record) -> str:
+    setting = record["setting"]
+    return f"{setting['side']}, {setting['layers']} x {setting['width']}"
+
+
 def _share(record: Record, phase: str) -> str:
     split = record["values"].get("split_seconds")
     if not split:
@@ -181,7 +186,11 @@ TABLES: dict[str, tuple[Column, ...]] = {
         ("MB/s", _median("megabytes_per_second", 2)),
         ("documents/s", _median("documents_per_second")),
     ),
-    "peers_training": (("tool", _of_setting("side")), *_PEER, ("peak MiB", _median("measured_peak_bytes", 0, 2**-20))),
+    "peers_training": (
+        ("tool, layers x width", _trained_by),
+        *_PEER,
+        ("peak MiB", _median("measured_peak_bytes", 0, 2**-20)),
+    ),
     "peers_loaders": (("tool", _of_setting("reader")), *_PEER),
     "peers_tokenizers": (("tool", _of_setting("side")), ("MB/s", _median("megabytes_per_second", 2)), *_PEER),
 }

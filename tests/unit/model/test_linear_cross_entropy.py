@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -95,6 +96,19 @@ def test_a_sum_that_half_precision_cannot_hold_is_scaled_before_it_is_rounded() 
     (loss / 4096).backward()
     assert weight.grad is not None
     torch.testing.assert_close(weight.grad[0].float(), torch.full((4,), -35.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_vocabulary_beyond_the_range_of_float16_has_finite_gradients(dtype: torch.dtype) -> None:
+    vocabulary = 70_000  # all equally likely: as many are summed up, and float16 ends at 65,504
+    hidden = torch.ones(2, 4, dtype=dtype, requires_grad=True)
+    weight = torch.zeros(vocabulary, 4, dtype=dtype, requires_grad=True)
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([3, 3]), vocabulary)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(2 * math.log(vocabulary), rel=1e-6)
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad[3].float(), torch.full((4,), -2.0))
+    torch.testing.assert_close(weight.grad[4].float(), torch.full((4,), 2 / vocabulary), rtol=2e-2, atol=1e-7)
 
 
 class _Largest(TorchDispatchMode):

@@ -85,15 +85,19 @@ class Outcome:
 
 def resolved_config(config: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """In sections, as a line of results keeps it: without the folders of this machine."""
-    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}, "tokenizer": {"path"}}
-    return load_config(config, overrides).model_dump(mode="json", exclude=left_out)
+    left_out: dict[str, Any] = {"run_dir": True, "data": {"shards_dir"}}
+    values = load_config(config, overrides).model_dump(mode="json", exclude=left_out)
+    if values["tokenizer"]["path"] is not None:
+        values["tokenizer"]["path"] = Path(values["tokenizer"]["path"]).name
+    return values
 
 
 def prepare_corpus(folder: Path) -> Path:
     """Shards of the embedded corpus and a config that reads them; the same for all cells. Returns the config."""
     config = folder / "config.yaml"
     config.write_text(
-        f"tokenizer: {{kind: pretrained, path: {write_tokenizer(folder / 'tokenizer', VOCABULARY)}}}\n"
+        f"tokenizer: {{kind: pretrained, path: {write_tokenizer(folder / 'tokenizer', VOCABULARY)}, "
+        f"vocab_size: {VOCABULARY}}}\n"
         f"data: {{source: embedded, documents: 4000, shards_dir: {folder / 'shards'}}}\n"
         "train: {eval_max_sequences: 1, sample_prompts: []}\n"
         "logging: {every_steps: 1000, tensorboard: false}\n",
@@ -104,13 +108,14 @@ def prepare_corpus(folder: Path) -> Path:
 
 
 def write_tokenizer(folder: Path, vocabulary: int) -> Path:
-    """Learned from the embedded stories, which have some 2,000 tokens. The others of ``vocabulary`` are there and do not occur: a
+    """Learned from the embedded stories, which have some 2,000 tokens. All others of ``vocabulary`` are there and do not occur: a
     model has them all to choose from, where rows that only pad it would cost next to nothing. Returns ``folder``."""
     from framework.config import build_config
     from framework.data.embedded import generate_stories
     from framework.data.tokenizer import build_tokenizer
 
-    build_tokenizer(build_config({}, origin="benchmark"), generate_stories(4000, seed=1)).save(folder)
+    wanted = {"tokenizer": {"vocab_size": min(2048, vocabulary)}}
+    build_tokenizer(build_config(wanted, origin="benchmark"), generate_stories(4000, seed=1)).save(folder)
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     ids = content["model"]["vocab"]

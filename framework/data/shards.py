@@ -258,9 +258,14 @@ def _members(where: str, content: bytes) -> Iterator[dict[str, Any]]:
     """The arrays of a plain tar, as ``group_by_keys`` takes them. They stay where the tar lies in memory: webdataset's own reader
     copies members from a stream, which takes twice as long as reading the file, and a sparse one would grow to any size."""
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+        end = 0
         for member in tar:
             if not _MEMBER_NAME.fullmatch(member.name) or not member.isreg() or member.issparse():
                 raise ValueError(f"member {member.name!r} is none of ours")
+            # A size below zero, which a header can say, leads back to what was read before.
+            if member.offset < end or not 0 <= member.size <= len(content) - member.offset_data:
+                raise ValueError(f"member {member.name!r} says {member.size} bytes")
+            end = member.offset_data + member.size
             array = _decode_array(content, member.offset_data, member.size)
             yield {"__url__": where, "fname": member.name, "data": array}
 

@@ -12,7 +12,8 @@ computed beside its loss, so that nothing as wide as the vocabulary outlives its
         dx     = g W / z                            kept for the backward pass, in the compute precision
         dW    += g^T (x / z)                        kept, in float32
 
-What is as wide as the vocabulary is passed over as seldom as can be: rows are divided by z where they are narrow.
+What is as wide as the vocabulary is passed over as seldom as can be: rows are divided by z where they are narrow. In half
+precision e is divided, before it is rounded.
 
 The backward pass multiplies ``dx`` and ``dW`` by one number. (The idea: Hsu et al. 2024, Liger Kernel, arXiv:2410.10989.)
 Why not torch's own, and how large a chunk is: docs/decisions/0014.
@@ -157,12 +158,11 @@ def _of_chunk(
     loss = -target_log_probs.where(counts, 0).sum()
     if not (needs_hidden or needs_weight):
         return loss, None, None
-    if x.dtype == torch.float16:  # z of a large vocabulary is beyond its range
+    if x.dtype != e.dtype:  # half precision rounds z and x / z, and float16 ends below the z of a large vocabulary
         e, z = e.div_(z), torch.ones_like(z)
     g = e.to(x.dtype)
     del e
     g.scatter_(1, targets, (target_log_probs.expm1() * z).to(x.dtype))
-    scale = counts / z  # rows that do not count get nothing and give nothing
-    dx = ((g @ weight) * scale).to(x.dtype) if needs_hidden else None
-    dw = g.T @ (x * scale).to(x.dtype) if needs_weight else None
+    dx = ((g @ weight) / z).where(counts, 0).to(x.dtype) if needs_hidden else None
+    dw = g.T @ (x / z).where(counts, 0).to(x.dtype) if needs_weight else None
     return loss, dx, dw

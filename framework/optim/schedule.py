@@ -35,9 +35,10 @@ def describe_schedule(optimizer: OptimizerConfig, schedule: ScheduleConfig, max_
             f"up to {reached:.3g}: {warmup:,} steps of warm-up are not fewer than the run's {max_steps:,}, "
             "and the rate never comes down"
         )
-    falls = (
-        "by a cosine"
-        if schedule.kind == "cosine"
-        else f"in a straight line over the last {schedule.decay_fraction:.0%}"
-    )
+    if schedule.kind == "cosine":
+        falls = "by a cosine"
+    elif schedule.decay_fraction == 0:
+        return f"{optimizer.lr:g} after {warmup:,} steps of warm-up, and stays there"
+    else:
+        falls = f"over the last {round(schedule.decay_fraction * (max_steps - warmup)):,} steps in a straight line"
     return f"{optimizer.lr:g} after {warmup:,} steps of warm-up, then {falls} to {optimizer.lr * schedule.final_lr_fraction:.3g}"

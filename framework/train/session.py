@@ -85,15 +85,15 @@ def train(config: Config, stop: StopRequest) -> None:
             start = Progress(saved.step, saved.tokens, saved.train_loss)
         if world.is_main:
             console.say(_headline(config, found, size, world, start))
-            if config.schedule.warmup_steps >= config.train.max_steps:
-                rates = describe_schedule(config.optimizer, config.schedule, config.train.max_steps)
-                console.say(f"warning: learning rate {rates}")
         if start.step >= config.train.max_steps:
             state_bytes = _count_state(engine)
             world.from_main(lambda: _write_missing_result(run_dir, world, size, start, state_bytes))
             if world.is_main:
                 console.say(f"nothing to do: this run has taken its {config.train.max_steps} steps")
             return
+        if world.is_main and config.schedule.warmup_steps >= config.train.max_steps:
+            rates = describe_schedule(config.optimizer, config.schedule, config.train.max_steps)
+            console.say(f"warning: learning rate {rates}")
         world.from_main(lambda: run_dir.result.unlink(missing_ok=True))
         stream = recipe.stream(found.plan, world.rank)
         batches = stack.enter_context(

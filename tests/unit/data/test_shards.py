@@ -179,6 +179,22 @@ def tar_entry(path: Path) -> ShardEntry:
     return ShardEntry(path.name, "train", len(content), hashlib.sha256(content).hexdigest(), 1, 3, 9)
 
 
+def test_a_member_of_negative_size_is_refused_and_not_read_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "backwards.tar"
+    array = io.BytesIO()
+    np.save(array, np.array([1, 2, 3], dtype=np.uint16))
+    vouched_tar(path, {"000000.tokens.npy": array.getvalue(), "000000.offsets.npy": array.getvalue()})
+    content = bytearray(path.read_bytes())
+    header = content[1024:1536]  # of the second member
+    header[124:136] = (2**96 - 1536).to_bytes(12, "big")  # GNU tar's base 256: back to the first header
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    content[1024:1536] = header
+    path.write_bytes(bytes(content))
+    with pytest.raises(ShardError, match=r"says -1536 bytes"):
+        read_shard(path, tar_entry(path))
+
+
 def test_a_sparse_member_that_would_grow_is_refused_before_it_is_read(tmp_path: Path) -> None:
     # GNU tar, format 1.0 in a pax header: three bytes in the archive, a terabyte when it is read.
     path, claimed = tmp_path / "sparse.tar", 2**40

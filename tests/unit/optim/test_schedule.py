@@ -107,7 +107,12 @@ def test_a_trapezoid_may_never_fall_or_fall_all_the_time(fraction: float) -> Non
         (
             {"kind": "trapezoid", "warmup_steps": 0, "final_lr_fraction": 0, "decay_fraction": 0.25},
             110,
-            "0.001 after 0 steps of warm-up, then in a straight line over the last 25% to 0",
+            "0.001 after 0 steps of warm-up, then over the last 28 steps in a straight line to 0",
+        ),
+        (
+            {"kind": "trapezoid", "warmup_steps": 10, "decay_fraction": 0},
+            110,
+            "0.001 after 10 steps of warm-up, and stays there",
         ),
         (
             {"warmup_steps": 4000},
